@@ -1,7 +1,8 @@
-"""agents/queue.json as text: read it with places in the errors, write it with untouched entries as they were.
+"""agents/queue.json as text: read it with places in the errors, write it with untouched parts as they were.
 
-Invariant: an entry whose meaning did not change keeps its exact characters, and so does an array that did not
-change; a diff shows what was done and nothing else.
+Invariant: an entry whose meaning did not change keeps its exact characters, and so do an array that did not
+change, the space a person put around them, and the whole file if nothing changed; a diff shows what was done
+and nothing else. How one array is written is in core/layout.py.
 """
 
 import json
@@ -12,25 +13,37 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from agentq.core import jsontext
+from agentq.core.layout import ArrayText, write_array
 from agentq.core.queue import check
-from agentq.core.spec import ARRAYS, Entry, Queue, to_json
+from agentq.core.spec import ARRAYS, Entry, Lease, Queue, StageRecord, first_problem
 from agentq.core.text import clean, did_you_mean
 from agentq.errors import CycleError, QueueError
 
 SCALARS = ("$schema", "paused", "epoch")
-_INDENT = 2
+_LEAD = re.compile(r"[ \t]*")
+_FIELD = {"$schema": "schema_"}
 _CACHE_LIMIT = 200_000
 
 
 @dataclass(frozen=True)
 class Document:
-    """A queue and the text it came from. `raw[array]` holds one text an entry; `at` its offset."""
+    """A queue and the text it came from. `raw[array]` holds one text an entry, `offsets[array]` where it
+    begins; `spans` is where the value of each key at the top begins and ends."""
 
     text: str
     queue: Queue
     raw: dict[str, tuple[str, ...]] = field(default_factory=dict)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     arrays_text: dict[str, str] = field(default_factory=dict)
+    offsets: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def array(self, key: str) -> ArrayText:
+        """One array with its entries, offsets relative to its own text."""
+        begin = self.spans[key][0]
+        line = self.text.rfind("\n", 0, begin) + 1
+        lead = _LEAD.match(self.text, line)[0]  # type: ignore[index]
+        places = tuple(at - begin for at in self.offsets[key])
+        return ArrayText(self.arrays_text[key], self.raw[key], places, getattr(self.queue, key), lead)
 
 
 class Reader:
@@ -86,6 +99,7 @@ class _Parse:
             jsontext.value(self.text, at)
             jsontext.fail(self.text, at, f"'{key}' is an array", f'write "{key}": []', path=key)
         entries: list[Entry] = []
+        self.entries[key] = entries
         raw: list[str] = []
         offsets: list[int] = []
 
@@ -97,7 +111,7 @@ class _Parse:
             return end
 
         end = jsontext.read_array(self.text, at, element)
-        self.entries[key], self.raw[key], self.offsets[key] = entries, tuple(raw), offsets
+        self.raw[key], self.offsets[key] = tuple(raw), offsets
         return end
 
     def _entry(self, key: str, data: Any, piece: str, offset: int) -> Entry:
@@ -113,26 +127,26 @@ class _Parse:
         return entry
 
     def _explain(self, error: ValidationError, key: str, data: Any, offset: int) -> NoReturn:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = [step for step in first["loc"] if isinstance(step, str | int)]
+        steps, kind, why = first_problem(error)
         name = data.get("id", "?") if isinstance(data, dict) else "?"
         label = f"{key}[{clean(str(name))[:64]}]"
-        field_path = ".".join(str(step) for step in where if not str(step).startswith("function-"))
+        where = _existing(data, steps)
+        shown = ".".join(str(step) for step in where)
+        path = "/".join([key, str(len(self.entries[key])), *(str(step) for step in where)])
         at = jsontext.locate(self.text, offset, where)
-        if first["type"] == "extra_forbidden":
-            known = [field.alias or n for n, field in ARRAYS[key].model_fields.items()]
-            holder = jsontext.locate(self.text, offset, where[:-1])
-            at = jsontext.locate_key(self.text, holder, str(where[-1]))
+        if kind == "extra_forbidden":
+            known = _fields_at(key, where[:-1])
+            at = jsontext.locate_key(
+                self.text, jsontext.locate(self.text, offset, where[:-1]), str(where[-1])
+            )
             hint = did_you_mean(str(where[-1]), known) or f"known: {', '.join(known)}"
-            jsontext.fail(self.text, at, f"{label}: unknown key '{clean(str(where[-1]))}'", hint, field_path)
-        if first["type"] == "missing":
-            why, hint = f"{label}: '{where[-1]}' is missing", "id and title are required"
-            jsontext.fail(self.text, at, why, hint, field_path)
-        if where[:1] == ["id"] and first["type"] == "string_pattern_mismatch":
-            why = f"{label}: not an id"
-            jsontext.fail(self.text, at, why, "ids match [a-z0-9][a-z0-9-]{0,63}", field_path)
-        message = first["msg"].removeprefix("Value error, ")
-        jsontext.fail(self.text, at, f"{label}: {field_path or 'entry'}: {message}", "", field_path)
+            jsontext.fail(self.text, at, f"{label}: unknown key '{clean(str(where[-1]))}'", hint, path)
+        if kind == "missing":
+            hint = "id and title are required" if steps[-1] in ("id", "title") else ""
+            jsontext.fail(self.text, at, f"{label}: '{steps[-1]}' is missing", hint, path)
+        if where[:1] == ["id"] and kind == "string_pattern_mismatch":
+            jsontext.fail(self.text, at, f"{label}: not an id", "ids match [a-z0-9][a-z0-9-]{0,63}", path)
+        jsontext.fail(self.text, at, f"{label}: {shown + ': ' if shown else ''}{why}", "", path)
 
     def _finish(self) -> Document:
         try:
@@ -140,16 +154,17 @@ class _Parse:
                 {**self.scalars, **{key: tuple(items) for key, items in self.entries.items()}}
             )
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = str(first["loc"][0])
+            steps, _, why = first_problem(error)
+            key = str(steps[0])
             at = self.spans.get(key, (self.start, 0))[0]
-            jsontext.fail(self.text, at, f"{key}: {first['msg']}", path=key)
+            jsontext.fail(self.text, at, f"{key}: {why}", path=key)
         try:
             check(queue)
         except QueueError as error:
             raise self._placed(error) from None
         arrays = {key: self.text[slice(*self.spans[key])] for key in self.entries}
-        return Document(self.text, queue, self.raw, self.spans, arrays)
+        offsets = {key: tuple(places) for key, places in self.offsets.items()}
+        return Document(self.text, queue, self.raw, self.spans, arrays, offsets)
 
     def _placed(self, error: QueueError) -> QueueError:
         """`error.path` is 'array/index/field…': the same error with the line and the column of that place."""
@@ -161,77 +176,65 @@ class _Parse:
         line = self.text.count("\n", 0, at) + 1
         column = at - self.text.rfind("\n", 0, at)
         if isinstance(error, CycleError):
-            return CycleError(error.cycle, line=line, column=column)
+            found = CycleError(error.cycle, line=line, column=column)
+            found.path = error.path
+            return found
         return QueueError(error.message, error.hint, path=error.path, line=line, column=column)
 
 
+def _existing(data: Any, steps: list[str | int]) -> list[str | int]:
+    """The steps that lead somewhere in `data`; pydantic adds names of its own for unions."""
+    where: list[str | int] = []
+    for step in steps:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        where.append(step)
+    return where
+
+
+def _fields_at(array: str, where: list[str | int]) -> list[str]:
+    """The keys that an entry, its lease or one of its stages may have."""
+    if where:
+        return list(Lease.model_fields if where[0] == "lease" else StageRecord.model_fields)
+    return list(ARRAYS[array].model_fields)
+
+
 def render(old: Document | None, queue: Queue) -> str:
-    """The text of `queue`; what `old` already says keeps its characters."""
-    if old is None:
-        old = Document("", Queue())
-    values: dict[str, str] = {}
+    """The text of `queue`. What `old` says already keeps its characters, the space around it included."""
+    old = old or Document("", Queue())
+    if old.text and queue == old.queue:
+        return old.text
     dumped = queue.model_dump(mode="json", by_alias=True, include={"schema_", "paused", "epoch"})
-    for key in SCALARS:
-        default = key not in old.spans and dumped.get(key) in (None, False, 0)
-        if not default:
-            values[key] = _scalar(old, key, dumped.get(key))
+    pieces: list[str] = []
+    at = 0
+    for key, (begin, end) in old.spans.items():
+        if key in ARRAYS:
+            value = write_array(old.array(key), getattr(queue, key))
+        else:
+            same = getattr(old.queue, _FIELD.get(key, key)) == getattr(queue, _FIELD.get(key, key))
+            value = old.text[begin:end] if same else json.dumps(dumped.get(key), ensure_ascii=False)
+        pieces += [old.text[at:begin], value]
+        at = end
+    missing = {key: json.dumps(dumped[key], ensure_ascii=False) for key in SCALARS if dumped.get(key)}
+    gap = _member_gap(old) if old.spans else ",\n  "
+    fresh = ArrayText(lead=gap.rpartition("\n")[2] if "\n" in gap else "")
     for array in ARRAYS:
-        if old.text and array not in old.spans and not getattr(queue, array):
-            continue
-        values[array] = _array(old, array, getattr(queue, array))
-    order = [*(key for key in old.spans), *(key for key in [*SCALARS, *ARRAYS] if key not in old.spans)]
-    lines = [f"{' ' * _INDENT}{json.dumps(key)}: {values[key]}" for key in order if key in values]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+        if getattr(queue, array) or not old.text:
+            missing[array] = write_array(fresh, getattr(queue, array))
+    added = [f"{json.dumps(key)}: {value}" for key, value in missing.items() if key not in old.spans]
+    if not old.spans:
+        return "{\n  " + ",\n  ".join(added) + "\n}\n"
+    return "".join([*pieces, *(gap + member for member in added), old.text[at:]])
 
 
-def _scalar(old: Document, key: str, value: Any) -> str:
-    if key in old.spans:
-        raw = old.text[slice(*old.spans[key])]
-        if json.loads(raw) == value:
-            return raw
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _array(old: Document, array: str, entries: tuple[Entry, ...]) -> str:
-    if array in old.arrays_text and getattr(old.queue, array) is entries:
-        return old.arrays_text[array]
-    raw = {
-        entry.id: (entry, piece)
-        for entry, piece in zip(getattr(old.queue, array), old.raw.get(array, ()), strict=True)
-    }
-    if not entries:
-        return "[]"
-    pieces = []
-    for entry in entries:
-        before = raw.get(entry.id)
-        same = before is not None and (before[0] is entry or before[0] == entry)
-        pieces.append(before[1] if same and before else _entry_text(entry))
-    opening, separator, closing = _gaps(old.arrays_text.get(array, ""), old.raw.get(array, ()))
-    return "[" + opening + separator.join(pieces) + closing + "]"
-
-
-def _entry_text(entry: Entry) -> str:
-    body = json.dumps(to_json(entry), indent=_INDENT, ensure_ascii=False)
-    body = re.sub(r"\[\s+((?:\"[^\"\n]*\",?\s*)+)\]", _inline, body)
-    return body.replace("\n", "\n" + " " * (2 * _INDENT))
-
-
-def _inline(found: re.Match[str]) -> str:
-    """Short lists of strings stand on one line."""
-    flat = "[" + re.sub(r"\",\s+\"", '", "', found.group(1).strip()) + "]"
-    return flat if len(flat) <= 80 else found.group(0)
-
-
-def _gaps(text: str, raw: tuple[str, ...]) -> tuple[str, str, str]:
-    """The white space a person put around the entries: (before the first, between two, behind the last)."""
-    default = "\n" + " " * (2 * _INDENT), ",\n" + " " * (2 * _INDENT), "\n" + " " * _INDENT
-    if not raw:
-        return default
-    first = jsontext.skip(text, 1)
-    last = len(text[:-1].rstrip())
-    opening, closing = text[1:first], text[last:-1]
-    if len(raw) == 1:
-        return opening, "," + opening, closing
-    behind = first + len(raw[0])
-    second = jsontext.skip(text, jsontext.skip(text, behind) + 1)
-    return opening, text[behind:second], closing
+def _member_gap(old: Document) -> str:
+    """What a person writes between two members of the queue, for one more."""
+    spans = sorted(old.spans.values())
+    if len(spans) > 1:
+        between = old.text[spans[0][1] : spans[1][0]]
+        comma = between.index(",")
+        return between[: between.index('"', comma)]
+    opening = old.text[old.text.index("{") + 1 : spans[0][0]]
+    return "," + (opening[: opening.index('"')] or " ")

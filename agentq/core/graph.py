@@ -1,8 +1,8 @@
 """The dependency graph: cycles as a path, how many specs each one frees, the critical path.
 
-The hot figures are plain Python over integer indices: importing networkx costs more than ranking 10,000 specs
-(a bitset over the topological order takes 24 ms there, `networkx.descendants` 10 s; facts/users). networkx does
-what is asked rarely: naming a cycle, layers and the transitive reduction for a picture.
+The hot figures are plain Python over integer indices: importing networkx costs more than ranking 10,000
+specs (a bitset over the topological order takes 24 ms there, `networkx.descendants` 10 s; facts/users).
+networkx does what is asked rarely: naming a cycle, layers and the transitive reduction for a picture.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ _BLOCK = 8192  # columns of the reachability bitset handled at once: bounds memo
 
 
 def topological(dependencies: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """(order with every node behind its dependencies, dependents of each node). A cycle shortens the order."""
+    """(every node behind its dependencies, dependents of each node). A cycle shortens the first."""
     dependents: list[list[int]] = [[] for _ in dependencies]
     missing = [0] * len(dependencies)
     for node, needs in enumerate(dependencies):
@@ -38,14 +38,14 @@ def downstream_hours(order: list[int], dependents: list[list[int]], hours: Seque
     return longest
 
 
-def descendants_count(order: list[int], dependents: list[list[int]]) -> list[int]:
-    """How many nodes each one transitively frees."""
+def descendants_count(order: list[int], dependents: list[list[int]], block: int = _BLOCK) -> list[int]:
+    """How many nodes each one transitively frees. `block`: columns handled at once."""
     counts = [0] * len(dependents)
     linked = [node for node in order if dependents[node]]
     reached = {node for parent in linked for node in dependents[parent]}
     columns = [node for node in order if node in reached]
-    for start in range(0, len(columns), _BLOCK):
-        bit = {node: 1 << offset for offset, node in enumerate(columns[start : start + _BLOCK])}
+    for start in range(0, len(columns), block):
+        bit = {node: 1 << offset for offset, node in enumerate(columns[start : start + block])}
         reach: dict[int, int] = {}
         for node in reversed(linked):
             mask = 0

@@ -5,10 +5,12 @@ Invariant: duplicate keys, NaN and Infinity are refused, and every error carries
 """
 
 import json
+import re
 from collections.abc import Callable
 from json import JSONDecodeError
 from typing import Any, NoReturn
 
+from agentq.core.text import clean
 from agentq.errors import QueueError
 
 _SPACE = " \t\n\r"
@@ -21,6 +23,24 @@ class _Duplicate(Exception):
 
 class _Constant(Exception):
     pass
+
+
+_NUMBER = re.compile(r"-?\d{4301,}")  # more digits than an integer is read with
+_CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+_WORDS = ("True", "False", "None", "undefined")
+_PLAINLY = {
+    "Expecting value": ("a value is missing here", ""),
+    "Expecting property name enclosed in double quotes": ("a key in double quotes is missing here", ""),
+    "Expecting ',' delimiter": ("a comma or a closing bracket is missing here", ""),
+    "Expecting ':' delimiter": ("a colon is missing here", ""),
+    "Unterminated string starting at": ("this string is not closed", 'a quote (") is missing'),
+    "Invalid control character at": (
+        "a line break, tab or control character inside a string",
+        "write \\n for a line break, \\t for a tab; or a quote is missing before it",
+    ),
+    "Invalid \\escape": ("a backslash that begins no JSON escape", "write \\\\ for a backslash"),
+    "Invalid \\uXXXX escape": ("a \\u escape without four hexadecimal digits", ""),
+}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -57,40 +77,50 @@ def value(text: str, offset: int) -> tuple[Any, int]:
     try:
         return _DECODE(text, offset)
     except JSONDecodeError as error:
-        fail(text, error.pos, *_explain(text, error))
+        fail(text, *_explain(text, error))
     except _Duplicate:
-        where, key = _find_duplicate(text, offset)
-        fail(text, where, f"the key '{key}' stands here a second time", "keep one of them")
+        where, key = _repeated(text, offset)
+        fail(text, where, f"the key '{clean(key)}' stands here a second time", "keep one of them")
     except _Constant as error:
-        where = _find_constant(text, offset, str(error))
+        where = _outside_strings(text, offset, re.compile(re.escape(str(error))))
         fail(text, where, f"{error} is not a number that JSON knows", "write a number or leave the key out")
     except RecursionError:
         fail(text, offset, "nested too deeply", "entries of a queue are flat objects")
-    except ValueError as error:
-        fail(text, offset, f"unreadable number: {error}")
+    except ValueError:
+        fail(text, _outside_strings(text, offset, _NUMBER), "a number with more than 4300 digits")
 
 
-def _explain(text: str, error: JSONDecodeError) -> tuple[str, str]:
-    at = skip(text, error.pos)
-    if text[at : at + 2] in ("//", "/*") or text[at : at + 1] == "#":
-        return "comments are not part of JSON", "put the note into a description"
-    before = text[: error.pos].rstrip()
-    if before.endswith(",") and text[at : at + 1] in ("]", "}"):
-        return "a comma before a closing bracket", "remove the comma"
-    if text[at : at + 1] == "'":
-        return "JSON uses double quotes", "write \"…\" instead of '…'"
-    if not text.strip():
-        return "the file is empty", "an empty queue is {}; 'agentq init' writes one"
+def _explain(text: str, error: JSONDecodeError) -> tuple[int, str, str]:
+    """(place, what is wrong, hint). The place is the character to look at, not white space before it."""
+    at = error.pos if error.msg.startswith("Invalid control") else skip(text, error.pos)
+    before = len(text[:at].rstrip(_SPACE + ","))
+    found = text[at : at + 1]
+    if not text.strip(_SPACE):
+        return at, "the file is empty", "an empty queue is {}; 'agentq init' writes one"
+    if text.startswith("\ufeff"):
+        return 0, "the file begins with a byte order mark", "save it as UTF-8 without BOM"
+    if text.startswith(("//", "/*", "#"), at):
+        return at, "comments are not part of JSON", "put the note into a description"
+    if text.startswith(_CONFLICT, at):
+        return at, "markers of a merge conflict", "keep the entries of both sides and remove the markers"
+    if error.msg.startswith("Illegal trailing comma") or (found in ("]", "}") and "," in text[before:at]):
+        return text.index(",", before), "a comma before a closing bracket", "remove the comma"
+    if found == "'":
+        return at, "JSON uses double quotes", "write \"…\" instead of '…'"
+    if text.startswith(_WORDS, at):
+        return at, "JSON writes true, false and null", "in lower case, without quotes"
     if at >= len(text):
-        return "the text ends before it is complete", "a bracket or a quote is not closed"
-    return error.msg[:1].lower() + error.msg[1:], ""
+        return at, "the text ends before it is complete", "a bracket or a quote is not closed"
+    plain = _PLAINLY.get(error.msg.partition(": ")[0].rstrip(": "))
+    return (at, *(plain or (error.msg[:1].lower() + error.msg[1:], "")))
 
 
 def expect(text: str, offset: int, character: str) -> int:
     offset = skip(text, offset)
     if text[offset : offset + 1] != character:
-        error = JSONDecodeError(f"Expecting '{character}'", text, offset)
-        fail(text, offset, *_explain(text, error))
+        closing = "," if character in "}]" else character
+        error = JSONDecodeError(f"Expecting '{closing}' delimiter", text, offset)
+        fail(text, *_explain(text, error))
     return offset + 1
 
 
@@ -102,8 +132,8 @@ def read_object(text: str, offset: int, handle: Callable[[str, int, int], int]) 
         return offset + 1
     while True:
         if text[offset : offset + 1] != '"':
-            error = JSONDecodeError("Expecting a key in double quotes", text, offset)
-            fail(text, offset, *_explain(text, error))
+            error = JSONDecodeError("Expecting property name enclosed in double quotes", text, offset)
+            fail(text, *_explain(text, error))
         key, behind = value(text, offset)
         offset = skip(text, handle(key, offset, skip(text, expect(text, behind, ":"))))
         if text[offset : offset + 1] != ",":
@@ -166,6 +196,13 @@ def locate_key(text: str, offset: int, name: str) -> int:
     return next((key_at for key, key_at, _ in _keys(text, offset) if key == name), offset)
 
 
+def _repeated(text: str, offset: int) -> tuple[int, str]:
+    try:
+        return _find_duplicate(text, offset)
+    except RecursionError:
+        return offset, "?"
+
+
 def _find_duplicate(text: str, offset: int) -> tuple[int, str]:
     """The first repeated key at or below `offset`: (its offset, the key)."""
     inner: list[int] = []
@@ -185,8 +222,8 @@ def _find_duplicate(text: str, offset: int) -> tuple[int, str]:
     return offset, ""
 
 
-def _find_constant(text: str, offset: int, name: str) -> int:
-    """The first NaN or Infinity outside a string."""
+def _outside_strings(text: str, offset: int, wanted: re.Pattern[str]) -> int:
+    """Where `wanted` is first found outside a string, at or behind `offset`."""
     inside = False
     while offset < len(text):
         character = text[offset]
@@ -194,7 +231,7 @@ def _find_constant(text: str, offset: int, name: str) -> int:
             offset += 1
         elif character == '"':
             inside = not inside
-        elif not inside and text.startswith(name, offset):
+        elif not inside and wanted.match(text, offset):
             return offset
         offset += 1
     return offset

@@ -12,7 +12,7 @@ from agentq.errors import Refused
 
 Stage = Literal["test", "implement", "verify"]
 Status = Literal["testing", "tests-written", "implementing", "implemented", "verifying"]
-Event = Literal["begin", "finish"]
+Event = Literal["begin", "finish", "reopen"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -38,6 +38,9 @@ TABLE: dict[tuple[str, Event, Stage], Status] = {
     ("implementing", "finish", "implement"): "implemented",
     ("implemented", "begin", "verify"): "verifying",
     ("verifying", "begin", "verify"): "verifying",
+    # a person sends it back: the proof failed against what trunk has become
+    ("implemented", "reopen", "implement"): "tests-written",
+    ("verifying", "reopen", "implement"): "tests-written",
 }
 
 

@@ -7,12 +7,12 @@ is new, so two globs clash when some path is meant by both. Paths under `[overla
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from agentq.core.paths import intersect, is_glob, matches
+from agentq.core.paths import covers, intersect, is_glob, matches
 
 
 def is_additive(path: str, additive: Sequence[str]) -> bool:
     """Whether a declared path is wholly covered by the patterns that never block."""
-    return any(path == pattern or matches(pattern, path.rstrip("/")) for pattern in additive)
+    return any(covers(pattern, path) for pattern in additive)
 
 
 def clashes(a: Sequence[str], b: Sequence[str], additive: Sequence[str] = ()) -> list[str]:
@@ -38,15 +38,15 @@ class Occupancy:
 
     def __init__(self, additive: Sequence[str] = ()) -> None:
         self._additive = tuple(additive)
-        self._literal: dict[str, list[str]] = {}
-        self._globs: dict[str, list[str]] = {}
+        self._literal: dict[str, dict[str, None]] = {}  # path → ids in the order they were added
+        self._globs: dict[str, dict[str, None]] = {}
 
     def add(self, spec_id: str, files: Iterable[str]) -> None:
         for path in files:
             if self._additive and is_additive(path, self._additive):
                 continue
             holder = self._globs if is_glob(path) else self._literal
-            holder.setdefault(path, []).append(spec_id)
+            holder.setdefault(path, {})[spec_id] = None
 
     def clashes(self, files: Iterable[str]) -> dict[str, list[str]]:
         """spec id → the paths in which `files` destructively overlap with it, in order of declaration."""
@@ -60,16 +60,13 @@ class Occupancy:
 
     def count(self, spec_id: str, files: Iterable[str]) -> int:
         """In how many (path, other spec) pairs `files` of `spec_id` overlap. Linear in the paths declared."""
-        return sum(
-            len(holders) - (holders.count(spec_id) if len(holders) < 64 else spec_id in holders)
-            for _, holders in self._meeting(files)
-        )
+        return sum(len(holders) - (spec_id in holders) for _, holders in self._meeting(files))
 
     def free_of(self, files: Iterable[str]) -> bool:
         return next(self._meeting(files), None) is None
 
-    def _meeting(self, files: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-        for path in files:
+    def _meeting(self, files: Iterable[str]) -> Iterator[tuple[str, dict[str, None]]]:
+        for path in dict.fromkeys(files):
             if self._additive and is_additive(path, self._additive):
                 continue
             if not is_glob(path):

@@ -1,25 +1,29 @@
-"""Every change of the queue, as a pure function Queue → Queue. Invariants (reliability facts 4, 5, 9, 10, 12):
+"""Every change of the queue, as a pure function Queue → Queue. Invariants (reliability 4, 5, 9, 10, 12):
 
 - an id is in exactly one array; `completed` only grows;
 - a lease has one owner and an epoch that is never handed out twice; an old epoch changes nothing;
-- nothing is claimed while paused, held, before its dependencies, or beside a destructive overlap.
+- nothing is claimed while paused, held, before its dependencies, or beside a destructive overlap;
+- every changed entry is validated, so what a transition returns can always be written and read back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from agentq.core import overlap
 from agentq.core.graph import find_cycle
 from agentq.core.lifecycle import ACTIVE, NEXT_STAGE, Stage, after
-from agentq.core.spec import Completed, InProgress, Lease, Queue, Spec, StageRecord
-from agentq.core.text import did_you_mean
+from agentq.core.spec import MAX_NOTE, Completed, InProgress, Lease, Model, Queue, Spec, first_problem
+from agentq.core.text import clean, did_you_mean
 from agentq.errors import CycleError, QueueError, Refused, Stale, UserError
 
-NOTE_LIMIT = 2000
+NOTE_LIMIT = MAX_NOTE
+
+E = TypeVar("E", bound=Spec)
+M = TypeVar("M", bound=Model)
 
 
 def check(queue: Queue) -> None:
@@ -101,19 +105,37 @@ def add(queue: Queue, spec: Spec) -> Queue:
     return _checked(queue.model_copy(update={"ready": (*queue.ready, spec)}))
 
 
-def edit(queue: Queue, spec_id: str, changes: dict[str, Any]) -> Queue:
-    """Change fields of a spec that is not completed. Raises QueueError on a bad value."""
+def edit(queue: Queue, spec_id: str, changes: dict[str, Any], additive: tuple[str, ...] = ()) -> Queue:
+    """Change fields of a spec that is not completed. Raises QueueError on a bad value, Refused on what only
+    a run may change and on what would break the rules its claim was granted under."""
     entry = find(queue, spec_id)
     if isinstance(entry, Completed):
         raise Refused(f"'{spec_id}' is completed; what landed is not edited")
-    data = {name: getattr(entry, name) for name in type(entry).model_fields if name in entry.model_fields_set}
-    try:
-        changed = type(entry).model_validate({**data, **changes})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        why = first["msg"].removeprefix("Value error, ")
-        raise QueueError(f"{'.'.join(str(step) for step in first['loc'])}: {why}") from None
-    return _checked(_replace(queue, changed))
+    if "id" in changes:
+        raise Refused("an id is for good", f"add a new spec and remove '{spec_id}'")
+    for name in changes:
+        if name not in Spec.model_fields:
+            hint = did_you_mean(name, Spec.model_fields) or f"known: {', '.join(Spec.model_fields)}"
+            raise QueueError(f"unknown key '{clean(name)}'", hint)
+    changed = _changed(entry, changes)
+    edited = _checked(_replace(queue, changed))
+    if isinstance(entry, InProgress):
+        _still_granted(queue, entry, changed, additive)
+    return edited
+
+
+def _still_granted(queue: Queue, entry: InProgress, changed: Spec, additive: tuple[str, ...]) -> None:
+    """What an edit adds to a spec in progress obeys the rules of a claim."""
+    missing = set(_missing(queue, changed)) - set(entry.depends_on)
+    if missing:
+        why = f"'{entry.id}' is in progress and cannot wait for {', '.join(sorted(missing))}"
+        raise Refused(why, f"'agentq release {entry.id}' gives it back first")
+    added = [path for path in changed.files_modified if path not in entry.files_modified]
+    for other in queue.in_progress:
+        clash = overlap.clashes(added, other.files_modified, additive) if other is not entry else []
+        if clash:
+            why = f"'{entry.id}' is in progress and would overlap with '{other.id}' in {clash[0]}"
+            raise Refused(why, "one after the other")
 
 
 def remove(queue: Queue, spec_id: str) -> Queue:
@@ -138,7 +160,7 @@ def unhold(queue: Queue, spec_id: str) -> Queue:
 
 
 def pause(queue: Queue, why: str = "") -> Queue:
-    return queue.model_copy(update={"paused": why or True})
+    return queue.model_copy(update={"paused": _valid(Queue, {"paused": why or True}).paused})
 
 
 def resume(queue: Queue) -> Queue:
@@ -171,22 +193,17 @@ def claim(queue: Queue, spec_id: str, who: Claim) -> Queue:
         raise Refused("the queue is paused", "'agentq resume' allows new claims")
     if spec.held:
         raise Refused(f"'{spec_id}' is held", f"'agentq release {spec_id}' lets it go")
-    done = {entry.id for entry in queue.completed}
-    missing = [dependency for dependency in spec.depends_on if dependency not in done]
-    if missing:
+    if missing := _missing(queue, spec):
         raise Refused(f"'{spec_id}' waits for {', '.join(missing)}")
     for entry in queue.in_progress:
         clash = overlap.clashes(spec.files_modified, entry.files_modified, who.additive)
         if clash:
             raise Refused(f"'{spec_id}' overlaps with '{entry.id}' in {clash[0]}", "one after the other")
-    epoch = queue.epoch + 1
-    lease = Lease(
-        machine=who.machine, instance=who.instance, epoch=epoch, acquired=who.now, expires=who.now + who.ttl
-    )
+    lease = _lease(who, queue.epoch + 1)
     started = _as(InProgress, spec, status=after("ready", "begin", "test"), lease=lease)
     return queue.model_copy(
         update={
-            "epoch": epoch,
+            "epoch": lease.epoch,
             "ready": tuple(entry for entry in queue.ready if entry is not spec),
             "in_progress": (*queue.in_progress, started),
         }
@@ -196,33 +213,25 @@ def claim(queue: Queue, spec_id: str, who: Claim) -> Queue:
 def take_over(queue: Queue, spec_id: str, who: Claim) -> Queue:
     """A new epoch for a spec already in progress: its old owner may not change it any more."""
     entry = running(queue, spec_id)
-    epoch = queue.epoch + 1
-    lease = Lease(
-        machine=who.machine, instance=who.instance, epoch=epoch, acquired=who.now, expires=who.now + who.ttl
-    )
-    return _replace(queue.model_copy(update={"epoch": epoch}), entry.model_copy(update={"lease": lease}))
+    lease = _lease(who, queue.epoch + 1)
+    return _replace(queue.model_copy(update={"epoch": lease.epoch}), _changed(entry, {"lease": lease}))
 
 
 def begin(queue: Queue, spec_id: str, epoch: int, stage: Stage, now: datetime, ttl: timedelta) -> Queue:
     """A stage starts (or starts again): status, attempt count and a renewed lease."""
     entry = owned(queue, spec_id, epoch)
-    record = entry.stages.get(stage) or StageRecord(started=now)
-    record = record.model_copy(update={"attempts": record.attempts + 1})
-    lease = entry.lease.model_copy(update={"expires": now + ttl})
-    return _replace(
-        queue,
-        entry.model_copy(
-            update={
-                "status": after(entry.status, "begin", stage),
-                "lease": lease,
-                "stages": {**entry.stages, stage: record},
-            }
-        ),
-    )
+    record = entry.stages.get(stage)
+    before: dict[str, Any] = record.model_dump() if record else {"started": now, "attempts": 0}
+    changes = {
+        "status": after(entry.status, "begin", stage),
+        "lease": {**entry.lease.model_dump(), "expires": now + ttl},
+        "stages": {**entry.stages, stage: {**before, "attempts": before["attempts"] + 1}},
+    }
+    return _replace(queue, _changed(entry, changes))
 
 
 def based_on(queue: Queue, spec_id: str, epoch: int, base: str) -> Queue:
-    return _replace(queue, owned(queue, spec_id, epoch).model_copy(update={"base": base}))
+    return _replace(queue, _changed(owned(queue, spec_id, epoch), {"base": base}))
 
 
 def finish(
@@ -232,7 +241,7 @@ def finish(
     entry = _spent(owned(queue, spec_id, epoch), stage, seconds, tokens, cost)
     status = after(entry.status, "finish", stage)
     cleared = {"status": status, "failures": 0, "problem": None, "attention": None}
-    return _replace(queue, entry.model_copy(update=cleared))
+    return _replace(queue, _changed(entry, cleared))
 
 
 def fail(
@@ -248,40 +257,50 @@ def fail(
     attention: str = "",
     allowed: int = 2,
 ) -> Queue:
-    """An attempt failed. After `allowed` failures, or at once if `attention` says why, a person decides."""
+    """An attempt at the present stage failed. After `allowed` failures, or at once if `attention` says why,
+    a person decides. Texts may come from an agent: they are cleaned and cut to NOTE_LIMIT."""
     entry = _spent(owned(queue, spec_id, epoch), stage, seconds, tokens, cost)
+    if NEXT_STAGE[entry.status] != stage:
+        hint = f"its next stage is {NEXT_STAGE[entry.status]}"
+        raise Refused(f"a spec that is {entry.status} cannot fail its {stage} stage", hint)
     failures = entry.failures + 1
     if not attention and failures >= allowed:
         attention = f"{stage} failed {failures} times: {problem}"
     update = {
         "failures": failures,
-        "problem": problem[:NOTE_LIMIT],
-        "attention": attention[:NOTE_LIMIT] or None,
+        "problem": clean(problem)[:NOTE_LIMIT],
+        "attention": clean(attention)[:NOTE_LIMIT] or None,
     }
-    return _replace(queue, entry.model_copy(update=update))
+    return _replace(queue, _changed(entry, update))
 
 
-def retry(queue: Queue, spec_id: str) -> Queue:
-    """A person decided: the failures are forgiven and the stage may begin again."""
+def retry(queue: Queue, spec_id: str, back_to: str = "") -> Queue:
+    """A person decided: the failures are forgiven and the stage may begin again; `back_to` 'implement' sends
+    a spec whose verification failed back to its agent, with what failed."""
     entry = running(queue, spec_id)
-    return _replace(queue, entry.model_copy(update={"failures": 0, "attention": None}))
+    status = after(entry.status, "reopen", "implement") if back_to else entry.status
+    return _replace(queue, _changed(entry, {"failures": 0, "attention": None, "status": status}))
 
 
 def give_back(queue: Queue, spec_id: str, epoch: int) -> Queue:
     """Back to the front of `ready`, without its lease. The caller has saved the work."""
     entry = owned(queue, spec_id, epoch)
-    rest = tuple(other for other in queue.in_progress if other is not entry)
+    rest = tuple(other for other in queue.in_progress if other.id != spec_id)
     return queue.model_copy(update={"in_progress": rest, "ready": (_as(Spec, entry), *queue.ready)})
 
 
 def complete(
     queue: Queue, spec_id: str, epoch: int, landed: str, now: datetime, seconds: float = 0.0
 ) -> Queue:
-    """The landing is on trunk. Applying it twice changes nothing (reliability fact 3)."""
+    """The landing of a spec that is verifying is on trunk. Applying it twice changes nothing (reliability
+    fact 3)."""
     for done in queue.completed:
         if done.id == spec_id and done.epoch == epoch and done.landed == landed:
             return queue
     entry = _spent(owned(queue, spec_id, epoch), "verify", seconds, 0, 0.0)
+    if entry.status != ACTIVE["verify"]:
+        hint = f"its next stage is {NEXT_STAGE[entry.status]}"
+        raise Refused(f"a spec that is {entry.status} cannot be completed", hint)
     stages = entry.stages
     completed = _as(
         Completed,
@@ -295,7 +314,7 @@ def complete(
         tokens=sum(record.tokens for record in stages.values()),
         cost=sum(record.cost for record in stages.values()),
     )
-    rest = tuple(other for other in queue.in_progress if other is not entry)
+    rest = tuple(other for other in queue.in_progress if other.id != spec_id)
     return queue.model_copy(update={"in_progress": rest, "completed": (*queue.completed, completed)})
 
 
@@ -314,24 +333,47 @@ def stage_started(entry: InProgress) -> bool:
 # ---------------------------------------------------------------- helpers
 
 
-def _as(kind: type[Any], entry: Spec, **more: Any) -> Any:
-    """`entry` as another kind of entry, keeping the fields both have and only those that were set."""
-    shared = {name: getattr(entry, name) for name in Spec.model_fields if name in entry.model_fields_set}
-    return kind.model_construct(**shared, **more)
+def _missing(queue: Queue, spec: Spec) -> list[str]:
+    """The dependencies of `spec` that are not completed."""
+    done = {entry.id for entry in queue.completed} if spec.depends_on else set()
+    return [dependency for dependency in spec.depends_on if dependency not in done]
+
+
+def _lease(who: Claim, epoch: int) -> Lease:
+    owner = {"machine": who.machine, "instance": who.instance, "epoch": epoch}
+    return _valid(Lease, {**owner, "acquired": who.now, "expires": who.now + who.ttl})
+
+
+def _changed(entry: E, changes: Mapping[str, Any]) -> E:
+    return _as(type(entry), entry, **changes)
+
+
+def _as(kind: type[E], entry: Spec, **more: Any) -> E:
+    """`entry` as this kind of entry: the fields both have, as far as they were set, and `more`."""
+    shared = {name: getattr(entry, name) for name in kind.model_fields if name in entry.model_fields_set}
+    return _valid(kind, {**shared, **more})
+
+
+def _valid(kind: type[M], data: Mapping[str, Any]) -> M:
+    """Raises QueueError naming the field."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        where, _, why = first_problem(error)
+        raise QueueError(f"{'.'.join(str(step) for step in where)}: {why}") from None
 
 
 def _spent(entry: InProgress, stage: Stage, seconds: float, tokens: int, cost: float) -> InProgress:
     record = entry.stages.get(stage)
     if record is None:
         return entry
-    spent = record.model_copy(
-        update={
-            "seconds": round(record.seconds + seconds, 3),
-            "tokens": record.tokens + tokens,
-            "cost": round(record.cost + cost, 6),
-        }
-    )
-    return entry.model_copy(update={"stages": {**entry.stages, stage: spent}})
+    spent = {
+        **record.model_dump(),
+        "seconds": round(record.seconds + seconds, 3),
+        "tokens": record.tokens + tokens,
+        "cost": round(record.cost + cost, 6),
+    }
+    return _changed(entry, {"stages": {**entry.stages, stage: spent}})
 
 
 def _replace(queue: Queue, entry: Spec) -> Queue:

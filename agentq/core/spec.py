@@ -2,10 +2,21 @@
 to show in a terminal and to use as a file name. Published as docs/queue.schema.json."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StrictBool, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+)
 
 from agentq.core import paths, text
 from agentq.core.lifecycle import Stage, Status
@@ -13,7 +24,11 @@ from agentq.core.lifecycle import Stage, Status
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 MAX_TITLE = 200
 MAX_PATHS = 1000
+MAX_NOTE = 2000
+MAX_COUNT = 2**53 - 1  # the largest integer every JSON reader keeps exact
+MAX_PRIORITY = 1_000_000
 DEFAULT_TYPE = "implementation"
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", re.ASCII | re.IGNORECASE)
 
 
 def _safe_line(value: str) -> str:
@@ -34,10 +49,20 @@ def _path(value: str) -> str:
     return value
 
 
+def _time_text(value: Any) -> Any:
+    if isinstance(value, datetime) or (isinstance(value, str) and _TIME.fullmatch(value)):
+        return value
+    raise ValueError("a time is a text like 2026-01-31T12:00:00Z")
+
+
 def _utc(value: datetime) -> datetime:
+    """In UTC and whole seconds: what is kept is what is written."""
     if value.tzinfo is None:
         raise ValueError("a time needs its zone, for example 2026-01-31T12:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise ValueError("a time lies between the years 1 and 9999") from None
 
 
 def _stamp(value: datetime) -> str:
@@ -46,14 +71,18 @@ def _stamp(value: datetime) -> str:
 
 SpecId = Annotated[str, Field(pattern=ID_PATTERN)]
 Line = Annotated[str, Field(max_length=MAX_TITLE), AfterValidator(_safe_line)]
-Note = Annotated[str, Field(max_length=2000), AfterValidator(_safe_text)]
-Path = Annotated[str, AfterValidator(_path)]
+Title = Annotated[str, Field(min_length=1, max_length=MAX_TITLE), AfterValidator(_safe_line)]
+Note = Annotated[str, Field(max_length=MAX_NOTE), AfterValidator(_safe_text)]
+Path = Annotated[str, Field(min_length=1, max_length=paths.MAX_LENGTH), AfterValidator(_path)]
 Hours = Annotated[float, Field(strict=True, gt=0, le=10_000, allow_inf_nan=False)]
-Count = Annotated[StrictInt, Field(ge=0)]
+Count = Annotated[StrictInt, Field(ge=0, le=MAX_COUNT)]
+Epoch = Annotated[StrictInt, Field(ge=1, le=MAX_COUNT)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
-Time = Annotated[datetime, AfterValidator(_utc), PlainSerializer(_stamp, when_used="json")]
+Time = Annotated[
+    datetime, BeforeValidator(_time_text), AfterValidator(_utc), PlainSerializer(_stamp, when_used="json")
+]
 
 
 class Model(BaseModel):
@@ -64,13 +93,11 @@ class Spec(Model):
     """One piece of work. Only `id` and `title` are required."""
 
     id: SpecId
-    title: Annotated[Line, Field(min_length=1)]
+    title: Title
     description: Annotated[str, Field(max_length=100_000), AfterValidator(_safe_text)] | None = Field(
         default=None, description="What to build, if it is not in a spec file."
     )
-    spec: Path | None = Field(
-        default=None, description="Spec file; agents/specs/<id>.md is used when it exists."
-    )
+    spec: Path | None = Field(default=None, description="Spec file; agents/specs/<id>.md is used when it exists.")
     type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")] = Field(
         default=DEFAULT_TYPE, description="Kind of work; picks the agent's time-out."
     )
@@ -79,10 +106,12 @@ class Spec(Model):
         default=(), description="Paths and globs it changes or adds."
     )
     estimate_hours: Hours | None = None
-    context_budget: Annotated[StrictInt, Field(gt=0)] | None = Field(
+    context_budget: Annotated[StrictInt, Field(gt=0, le=MAX_COUNT)] | None = Field(
         default=None, description="Tokens of context the agent may need."
     )
-    priority: StrictInt = Field(default=0, description="A manual pin: higher goes before everything.")
+    priority: Annotated[StrictInt, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = Field(
+        default=0, description="A manual pin: higher goes before everything."
+    )
     held: StrictBool | Line = Field(default=False, description="Not to be started; a text says why.")
     tests: Annotated[str, Field(pattern=r"^(required|none)$")] = Field(
         default="required", description="'none': this spec has no test stage."
@@ -94,7 +123,7 @@ class Lease(Model):
 
     machine: Line
     instance: Annotated[StrictInt, Field(ge=1)]
-    epoch: Annotated[StrictInt, Field(ge=1)]
+    epoch: Epoch
     acquired: Time
     expires: Time
 
@@ -121,7 +150,7 @@ class InProgress(Spec):
 
 class Completed(Spec):
     landed: Sha
-    epoch: Annotated[StrictInt, Field(ge=1)]
+    epoch: Epoch
     machine: Line
     claimed_at: Time
     landed_at: Time
@@ -143,6 +172,28 @@ class Queue(Model):
 
 Entry = Spec | InProgress | Completed
 ARRAYS: dict[str, type[Spec]] = {"ready": Spec, "in_progress": InProgress, "completed": Completed}
+
+
+_SHOULD = re.compile(r"^(?:Input|String|List|Tuple|Dictionary|Value) (?=should)")
+
+
+def first_problem(error: ValidationError) -> tuple[list[str | int], str, str]:
+    """(where, kind, why) of the first thing wrong: the steps to it, pydantic's type, words for a person."""
+    found = error.errors(include_url=False, include_context=False)
+    unknown = [one for one in found if one["type"] == "extra_forbidden"]
+    first = unknown[0] if unknown and found[0]["type"] == "missing" else found[0]
+    if first["type"] == "bool_type" and len(found) > 1 and isinstance(first["input"], str):
+        first = found[1]
+    where = list(first["loc"])
+    if where and where[0] in ("held", "paused"):
+        where = where[:1]
+    known = {
+        "bool_type": "should be true, false or a text that says why",
+        "model_type": "should be an object with id and title" if not where else "should be an object",
+        "string_unicode": "holds half of a surrogate pair",
+    }
+    message = known.get(first["type"]) or _SHOULD.sub("", first["msg"].removeprefix("Value error, "))
+    return where, first["type"], message
 
 
 def to_json(entry: Model) -> dict[str, Any]:

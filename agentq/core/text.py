@@ -1,11 +1,14 @@
-"""Text from outside made safe to show. Invariant: what leaves `clean` moves no cursor and reorders no text."""
+"""Text from outside made safe to show. Invariant: what `clean` returns moves no cursor, reorders no text."""
 
 import difflib
 import re
 from collections.abc import Iterable
 
-# C0 without tab and newline, DEL, C1, bidirectional controls, line separators (reliability fact 23).
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+# C0 without tab and newline, DEL, C1, bidirectional controls, line separators (reliability fact 23); lone
+# surrogates, which no UTF-8 file or terminal can take.
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 # An escape sequence goes whole, so that no "[31m" is left behind.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
@@ -39,6 +42,6 @@ def plural(count: int, noun: str) -> str:
 
 def hours(value: float) -> str:
     """Hours as a person says them: 0.5 → '30 min', 9.0 → '9 h'."""
-    if value < 1:
+    if round(value * 60) < 60:
         return f"{round(value * 60)} min"
     return f"{value:.1f}".rstrip("0").rstrip(".") + " h"

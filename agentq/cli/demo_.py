@@ -1,0 +1,100 @@
+"""`agentq demo`: the whole main job on a small real project, with prepared changes instead of a model."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agentq import render, wiring
+from agentq.core.picture import GanttRow, gantt_text
+from agentq.core.spec import Completed
+from agentq.errors import ExitCode
+
+_MACHINE = """# Small numbers, for the demo's replayed agents; 'agentq machine setup' computes real ones.
+name = "demo"
+instances = {instances}
+agent_gb = 0.1
+reserve_gb = 0
+workspaces = "{workspaces}"
+"""
+
+
+def run_demo(folder: str | None, at_once: int) -> int:
+    """Build the project, run its twelve specs, show what came of it. Returns the exit code."""
+    from agentq.demo.project import build
+
+    root = Path(folder).resolve() if folder else Path(tempfile.mkdtemp(prefix="agentq-demo-"))
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    demo = build(root)
+    (demo.checkout / ".machine").write_text(
+        _MACHINE.format(instances=at_once, workspaces=root / "workspaces"), encoding="utf-8"
+    )
+    print(f"A notes service over SQLite, its origin and {len(demo.specs)} specs are in {root}.")
+    print("The agents replay prepared changes; no model is asked. Everything else is real:")
+    print("workspaces, database branches, red tests, proofs, rebases and pushes.\n")
+    base = wiring.base(demo.checkout)
+    stops = wiring.Stops()
+    stops.listen()
+    started = datetime.now().astimezone()
+    with render.work_view(base) as view:
+        report = wiring.work(base, at_once, [], stops, view)
+    seconds = (datetime.now().astimezone() - started).total_seconds()
+    _show(base, demo, seconds, started)
+    green = _suite(demo.hub, root)
+    _next_steps(demo.checkout, root)
+    if report.interrupted:
+        return ExitCode.INTERRUPTED
+    landed = len(base.store().read().queue.completed)
+    return ExitCode.OK if landed == len(demo.specs) and green else ExitCode.VERIFY
+
+
+def _show(base: Any, demo: Any, seconds: float, started: datetime) -> None:
+    from agentq.trunk.git import Git
+
+    queue = base.store().read().queue
+    render.landed(queue.completed)
+    rows = [
+        row
+        for lane, entry in enumerate(sorted(queue.completed, key=lambda one: one.claimed_at))
+        for row in _bars(lane, entry, started)
+    ]
+    if rows:
+        print(gantt_text(rows, 80))
+    print(f"\nTrunk, {len(queue.completed)} landings in {seconds:.0f} s, one commit a spec:")
+    log = Git(demo.hub)(
+        "log", "--reverse", "--format=%h  %<(44,trunc)%s %(trailers:key=Agentq-Spec,valueonly,separator=)"
+    )
+    print("\n".join(f"  {line.rstrip()}" for line in log("main").text.splitlines()) if callable(log) else log.text)
+
+
+def _bars(lane: int, entry: Completed, started: datetime) -> list[GanttRow]:
+    raise NotImplementedError
+
+
+def _suite(hub: Path, root: Path) -> bool:
+    """Run the landed project's own suite once more, on a fresh clone of its origin."""
+    fresh = root / "landed"
+    from agentq.trunk.git import Git
+
+    Git(root)("clone", "--quiet", "--branch", "main", str(hub), str(fresh))
+    print("\nThe landed project's own suite, in a fresh clone of the origin:")
+    done = subprocess.run(
+        [sys.executable, "tools/run_tests.py"], cwd=fresh, capture_output=True, text=True, check=False
+    )
+    print("  " + "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-4:]))
+    return done.returncode == 0
+
+
+def _next_steps(checkout: Path, root: Path) -> None:
+    print(f"""
+Look around:
+  cd {checkout}
+  agentq status                 what landed, and when
+  agentq show search            the spec whose first attempt failed its tests
+  agentq logs search            what its commands printed
+  agentq diff tags              what one spec changed
+  agentq graph --completed      the dependencies
+In a repository of your own: agentq init. Remove the demo with: rm -r {root}""")

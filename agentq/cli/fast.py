@@ -1,0 +1,77 @@
+"""The short way of `agentq next --json`: answers before typer and pydantic would be imported.
+
+It is taken only when the queue's exact bytes were validated before (the store leaves a mark); everything else
+goes the long way, with the same decision and the same output.
+"""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from agentq.core.reasons import Reason
+from agentq.core.schedule import Advice, Candidate
+from agentq.errors import ExitCode
+
+ALTERNATIVES = 2
+SHOWN_HELD = 50
+
+
+def serves(arguments: list[str]) -> bool:
+    """Whether these arguments are exactly `next --json`, with or without `--no-input` and `-n N`."""
+    if arguments[:1] != ["next"] or "--json" not in arguments:
+        return False
+    rest = [word for word in arguments[1:] if word not in ("--json", "--no-input")]
+    return not rest or (len(rest) == 2 and rest[0] == "-n" and rest[1].isdigit() and int(rest[1]) > 0)
+
+
+def next_json(arguments: list[str]) -> int | None:
+    """Print the recommendation; the exit code, or None when the long way must be taken."""
+    from agentq import config as settings
+    from agentq import machine, repository
+    from agentq.core import board
+    from agentq.flows.advise import situation
+    from agentq.store.runs import Runs
+
+    repo = repository.find(Path.cwd())
+    try:
+        data = repo.queue_file.read_bytes()
+        mark = (repo.state / "queue.valid").read_text()
+    except OSError:
+        return None
+    if hashlib.sha256(data).hexdigest() != mark:
+        return None
+    config = settings.load(repo.root, dict(os.environ), {})
+    seen = board.of_json(json.loads(data), config.schedule.default_hours)
+    found = situation(seen, config, Runs(repo.state), machine.available_gb(), time.monotonic)
+    count = int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1
+    advice = found.advice()
+    answer, code = answer_json(advice, found.batch(count) if count > 1 else None)
+    print(json.dumps(answer, ensure_ascii=False))
+    return code
+
+
+def answer_json(advice: Advice, batch: list[Candidate] | None = None) -> tuple[dict[str, Any], int]:
+    """The document agentq/next/v1 and the exit code that goes with it."""
+    pick = advice.pick
+    counts: dict[str, int] = {}
+    for reason in advice.held.values():
+        counts[reason.kind] = counts.get(reason.kind, 0) + 1
+    answer: dict[str, Any] = {
+        "schema": "agentq/next/v1",
+        "pick": pick.to_json() if pick else None,
+        "alternatives": [one.to_json() for one in advice.ranked[1 : 1 + ALTERNATIVES]] if pick else [],
+        "eligible": len(advice.ranked),
+        "blocked": _reason(advice.blocked),
+        "held_counts": counts,
+        "held": {spec_id: reason.to_json() for spec_id, reason in list(advice.held.items())[:SHOWN_HELD]},
+    }
+    if batch is not None:
+        answer["batch"] = [one.to_json() for one in batch]
+    return answer, ExitCode.OK if pick else ExitCode.NOTHING
+
+
+def _reason(reason: Reason | None) -> dict[str, Any] | None:
+    return reason.to_json() if reason else None

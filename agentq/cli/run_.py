@@ -1,0 +1,238 @@
+"""Commands that start work: recommend, run, land."""
+
+import json as json_module
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from agentq.cli.common import Json, NoInput, OptionalSpec, SpecArgument, Yes, ask, emit, interactive
+from agentq.core.lifecycle import STAGES, Stage
+from agentq.errors import ExitCode, Refused, UserError
+
+Worker = Annotated[bool, typer.Option("--worker", hidden=True)]
+_ENDED = {"landed": 0, "stopped": 0, "declined": 0, "failed": 6, "attention": 6, "interrupted": 130}
+
+
+def next(
+    count: Annotated[int, typer.Option("-n", min=1, max=256, help="A batch that can run together.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show it.")] = False,
+    yes: Yes = False,
+    no_input: NoInput = False,
+    json: Json = False,
+) -> None:
+    """Recommend what to start next, with its reasons, and run it if you agree."""
+    from agentq import render, wiring
+    from agentq.cli.fast import answer_json
+
+    base = wiring.base()
+    situation = base.situation(base.store())
+    advice = situation.advice()
+    batch = situation.batch(count) if count > 1 else None
+    if json:
+        answer, code = answer_json(advice, batch)
+        print(json_module.dumps(answer, ensure_ascii=False))
+        raise typer.Exit(code)
+    render.advice(advice, batch)
+    if advice.pick is None:
+        raise typer.Exit(ExitCode.NOTHING)
+    if dry_run or (not yes and not interactive(no_input)):
+        return
+    if batch is not None:
+        if yes or ask(f"Start these {len(batch)}?", "y/n", "y") == "y":
+            _work(base, count, [one.id for one in batch])
+        return
+    chosen = advice.pick.id if yes else _choose(advice)
+    if chosen:
+        _run(base, chosen, "verify", yes=yes, no_input=no_input, stream=False)
+
+
+def _choose(advice: Any) -> str:
+    """Walk through the candidates with the person; '' if none is wanted."""
+    from agentq import render
+
+    for candidate in advice.ranked:
+        while True:
+            said = ask(f"Run '{candidate.id}'?", "y/n/skip/why", "y")
+            if said != "why":
+                break
+            render.candidate(candidate)
+        if said == "y":
+            return str(candidate.id)
+        if said == "n":
+            return ""
+    print("nothing else is eligible")
+    return ""
+
+
+def run(
+    spec_id: OptionalSpec = None,
+    stop_after: Annotated[str | None, typer.Option("--stop-after", help="test, implement or verify.")] = None,
+    yes: Yes = False,
+    no_input: NoInput = False,
+    json: Json = False,
+    worker: Worker = False,
+) -> None:
+    """Run a spec: test, implement, verify, land. Without an ID: the recommended one."""
+    last = stop_after or "verify"
+    if last not in STAGES:
+        raise UserError(f"--stop-after {last}: there is no such stage", f"stages: {', '.join(STAGES)}")
+    _recommended(spec_id, None, last, yes=yes, no_input=no_input, stream=json or worker, worker=worker)
+
+
+def test(spec_id: OptionalSpec = None, yes: Yes = False, no_input: NoInput = False, json: Json = False) -> None:
+    """Run only the test stage: an agent writes tests, which must fail."""
+    _recommended(spec_id, "test", "test", yes=yes, no_input=no_input, stream=json)
+
+
+def implement(
+    spec_id: OptionalSpec = None, yes: Yes = False, no_input: NoInput = False, json: Json = False
+) -> None:
+    """Run only the implement stage: an agent writes code until the locked tests pass."""
+    _recommended(spec_id, "implement", "implement", yes=yes, no_input=no_input, stream=json)
+
+
+def verify(spec_id: OptionalSpec = None, yes: Yes = False, no_input: NoInput = False, json: Json = False) -> None:
+    """Run only the verify stage: rebase, prove the tree in a clean checkout, push."""
+    _recommended(spec_id, "verify", "verify", yes=yes, no_input=no_input, stream=json)
+
+
+def retry(
+    spec_id: SpecArgument,
+    from_stage: Annotated[str | None, typer.Option("--from", help="Go back to this stage (implement).")] = None,
+    yes: Yes = False,
+    no_input: NoInput = False,
+    json: Json = False,
+) -> None:
+    """Forgive a spec's failures and go on from the stage it stopped at."""
+    from agentq import wiring
+    from agentq.core import queue
+
+    if from_stage not in (None, "implement"):
+        raise UserError(f"--from {from_stage}: only 'implement' can be gone back to")
+    base = wiring.base()
+    stage = from_stage or ""
+    base.store().update(lambda state: queue.retry(state, spec_id, stage))
+    if not (yes or json or (interactive(no_input) and ask(f"Run '{spec_id}' now?", "y/n", "y") == "y")):
+        print(f"'{spec_id}' may run again: 'agentq run {spec_id}'")
+        return
+    _run(base, spec_id, "verify", yes=yes, no_input=no_input, stream=json)
+
+
+def _recommended(
+    spec_id: str | None,
+    stage: Stage | None,
+    last: str,
+    *,
+    yes: bool,
+    no_input: bool,
+    stream: bool,
+    worker: bool = False,
+) -> None:
+    """Run `spec_id`, or recommend one for this command and ask (mission row T2)."""
+    from agentq import render, wiring
+    from agentq.core import queue
+
+    base = wiring.base()
+    if spec_id is None:
+        situation = base.situation(base.store())
+        advice = situation.advice_for(stage) if stage else situation.advice()
+        if not stream:
+            render.advice(advice)
+        if advice.pick is None:
+            raise typer.Exit(ExitCode.NOTHING)
+        if not yes and not interactive(no_input):
+            raise UserError(f"'{advice.pick.id}' is recommended, and there is no terminal to ask on", "pass --yes")
+        spec_id = advice.pick.id if yes else _choose(advice)
+        if not spec_id:
+            return
+    elif stage is not None:
+        due = queue.next_stage(queue.find(base.store().read().queue, spec_id))
+        if due != stage:
+            raise Refused(
+                f"'{spec_id}' is not at its {stage} stage",
+                f"its next stage is {due}: 'agentq {due} {spec_id}'",
+            )
+    _run(base, spec_id, last, yes=yes, no_input=no_input, stream=stream, worker=worker)
+
+
+def _run(
+    base: Any, spec_id: str, last: str, *, yes: bool, no_input: bool, stream: bool, worker: bool = False
+) -> None:
+    """Run one spec here; progress as lines, or as NDJSON when `stream`."""
+    from agentq import render, wiring
+    from agentq.flows.recover import recover
+    from agentq.flows.run import run_spec
+
+    stops = wiring.Stops()
+    stops.listen()
+    if worker:
+        wiring.follow_parent()
+    show = _ndjson if stream else render.Lines(sys.stdout).event
+    services = wiring.services(base, wiring.recording(show), stops)
+    recover(services)
+
+    def confirm(spec: str, summary: str) -> bool:
+        if yes:
+            return True
+        if not interactive(no_input):
+            return False
+        print(summary)
+        return ask(f"Push '{spec}' to {base.config.trunk.branch}?", "y/n", "y") == "y"
+
+    report = run_spec(services, spec_id, last=last, confirm=confirm)  # type: ignore[arg-type]
+    if stream:
+        _ndjson("result", {"schema": "agentq/run/v1", **report.__dict__})
+    else:
+        render.report(report)
+        if report.ended == "declined" and not interactive(no_input):
+            print("hint: nobody could be asked; 'agentq verify --yes' pushes without asking")
+    raise typer.Exit(_ENDED[report.ended])
+
+
+def _ndjson(event: str, data: dict[str, Any]) -> None:
+    print(json_module.dumps({"event": event, **data}, ensure_ascii=False, default=str), flush=True)
+
+
+def work(
+    at_once: Annotated[
+        int | None, typer.Option("-n", min=1, max=256, help="Specs at once; .machine caps it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run several specs at once until nothing more may start. Lands without asking."""
+    from agentq import wiring
+
+    _work(wiring.base(), at_once, [], stream=json)
+
+
+def _work(base: Any, at_once: int | None, only: list[str], *, stream: bool = False) -> None:
+    from agentq import render, wiring
+
+    stops = wiring.Stops()
+    stops.listen()
+    show: Any = render.Stream(_ndjson) if stream else render.work_view(base)
+    with show:
+        report = wiring.work(base, at_once, only, stops, show)
+    if stream:
+        emit("work", ended=list(report.ended), waiting={k: r.to_json() for k, r in report.waiting.items()})
+    else:
+        render.work_report(report)
+    if report.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if any(one["exit"] not in (0, ExitCode.STALE) for one in report.ended):
+        raise typer.Exit(ExitCode.VERIFY)
+    if not report.ended:
+        raise typer.Exit(ExitCode.NOTHING)
+
+
+def recover(json: Json = False) -> None:
+    """Settle what a crash left: pushes, processes, leases, workspaces. Other commands do this by themselves."""
+    from agentq import wiring
+    from agentq.flows.recover import recover as settle
+
+    done = settle(wiring.services(wiring.base()))
+    if json:
+        emit("recover", settled=done.lines)
+    else:
+        print("\n".join(done.lines) if done.lines else "nothing to settle")

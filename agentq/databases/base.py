@@ -1,0 +1,81 @@
+"""The port every database provider implements, and the values it speaks in.
+
+A provider never clones a live `dev`: it seals a *generation* (an immutable copy that nobody is connected to)
+and makes every *branch* from one. One command gets one fresh branch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Protocol
+
+from agentq.core.finding import Finding
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An immutable copy of dev. `head` is dev's identity at that moment, "" if that was unknown."""
+
+    id: str
+    head: str
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A private database of one command.
+
+    `id` and `name` match `^[a-z][a-z0-9_]{0,50}$`. `url` is a secret ("" without a database), `env` holds it
+    under the configured variables: neither appears in the repr. `generation` is the id it was made from.
+    `expires_at` is aware. `owner` is the opaque identity of the process that asked for it.
+    """
+
+    id: str
+    name: str
+    generation: str
+    url: str = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)
+    expires_at: datetime
+    owner: str
+
+
+class Databases(Protocol):
+    """Makes database branches. Safe to share between threads; safe between processes on one host.
+
+    Every method raises DatabaseError when the database or its store fails.
+    """
+
+    name: str
+
+    def doctor(self) -> list[Finding]:
+        """What works and what does not. Raises nothing for a broken set-up: that is a finding."""
+        ...
+
+    def head(self) -> str:
+        """A cheap identity of dev: another value whenever dev's content may have changed."""
+        ...
+
+    def seal(self) -> Generation:
+        """The current generation: the existing one while dev's head stands still, else a new one."""
+        ...
+
+    def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
+        """A branch of the current generation. A repeat for the same command returns the same branch."""
+        ...
+
+    def release(self, branch_id: str) -> None:
+        """Destroy a branch. One that is gone, or never was, is no error."""
+        ...
+
+    def branches(self) -> list[Branch]:
+        """The complete branches, by name."""
+        ...
+
+    def reap(self, now: datetime, alive: Callable[[str], bool]) -> list[str]:
+        """Destroy what a crash left and branches that expired or whose owner is dead; their ids, sorted."""
+        ...
+
+
+def command_key(command_id: str) -> str:
+    """12 hex digits that stand for a command in names, which are never built from the text itself."""
+    return sha256(command_id.encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""A small project with twelve specs, for watching agentq work without a model."""

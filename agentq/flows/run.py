@@ -1,0 +1,144 @@
+"""Run a spec: claim or resume its lease, then its stages one after the other on this machine (rows T6, T7)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agentq.core import queue as transitions
+from agentq.core.lifecycle import STAGES, Stage
+from agentq.core.queue import next_stage
+from agentq.core.spec import InProgress, Queue
+from agentq.errors import Refused, UserError
+from agentq.flows.outcome import Failed, Interrupted, Proved, RunReport
+from agentq.flows.services import Evidence, Services
+from agentq.flows.session import Confirm, Session
+from agentq.flows.stages import run_stage, spent
+from agentq.flows.verify import Declined, verify
+from agentq.store.runs import Live
+
+
+def run_spec(services: Services, spec_id: str, *, last: Stage = "verify", confirm: Confirm) -> RunReport:
+    """Run `spec_id` from the stage it is at up to `last`. Raises Refused when a rule forbids it, Stale when
+    somebody else has it."""
+    entry = transitions.find(services.store.read().queue, spec_id)
+    stage = next_stage(entry)
+    if STAGES.index(stage) > STAGES.index(last):
+        raise Refused(f"'{spec_id}' is past its {last} stage", f"its next stage is {stage}")
+    _check_commands(services, entry.tests)
+    started = services.clock.monotonic()
+    with services.runs.slot(services.config.machine.instances) as instance, services.runs.working_on(spec_id):
+        lease = _lease(services, spec_id, instance)
+        with _session(services, lease, instance) as session:
+            report = _stages(session, last, confirm)
+    return RunReport(
+        report.spec, report.ended, report.stage, report.problem, report.hint, report.landed,
+        round(services.clock.monotonic() - started, 2), report.notes,
+    )  # fmt: skip
+
+
+def _check_commands(services: Services, tests: str) -> None:
+    commands = services.config.commands
+    if not commands.verify:
+        raise UserError(
+            "nothing would prove a landing: [commands] verify is empty",
+            "name the commands that must pass in agents/config.toml",
+        )
+    if not commands.test and tests == "required":
+        raise UserError(
+            "nothing would run the new tests: [commands] test is empty",
+            "set it in agents/config.toml, for example 'python -m pytest -q {files}'",
+        )
+
+
+def _lease(services: Services, spec_id: str, instance: int) -> InProgress:
+    """Our lease on the spec: a new claim, the one we have, or a new epoch for one whose run died or expired."""
+    who = services.claim(instance)
+
+    def change(queue: Queue) -> Queue:
+        entry = transitions.find(queue, spec_id)
+        if not isinstance(entry, InProgress):
+            return transitions.claim(queue, spec_id, who)
+        lease = entry.lease
+        expired = lease.expires <= who.now
+        if lease.machine != who.machine and not expired:
+            raise Refused(
+                f"'{spec_id}' belongs to {lease.machine} until {lease.expires:%Y-%m-%d %H:%M} UTC",
+                "its stages run on one machine",
+            )
+        if entry.held:
+            raise Refused(f"'{spec_id}' is held", f"'agentq release {spec_id}' lets it go")
+        if entry.attention:
+            raise Refused(
+                f"'{spec_id}' needs you: {entry.attention}", f"'agentq retry {spec_id}' when it is decided"
+            )
+        if expired or transitions.stage_started(entry):
+            return transitions.take_over(queue, spec_id, who)
+        return queue
+
+    queue = services.store.update(change)
+    entry = transitions.running(queue, spec_id)
+    services.say("claimed", spec=spec_id, epoch=entry.lease.epoch, status=entry.status, title=entry.title)
+    return entry
+
+
+@contextmanager
+def _session(services: Services, entry: InProgress, instance: int) -> Iterator[Session]:
+    """A session with its evidence folder, announced while it lasts."""
+    now = services.clock.now()
+    folder = services.runs.new_folder(entry.id, now)
+    live = Live(
+        spec=entry.id, run=folder.name, marker=f"{entry.id}.{entry.lease.epoch}.{folder.name}",
+        owner=services.owner, pid=os.getpid(), epoch=entry.lease.epoch, instance=instance,
+        stage=next_stage(entry), since=now.isoformat(timespec="seconds"),
+    )  # fmt: skip
+    services.runs.announce(live)
+    services.say("evidence", spec=entry.id, folder=str(folder))
+    session = Session(services, entry, live, Evidence(folder))
+    try:
+        yield session
+    finally:
+        services.runs.withdraw(entry.id)
+
+
+def _stages(session: Session, last: Stage, confirm: Confirm) -> RunReport:
+    notes: list[str] = []
+    while True:
+        stage = next_stage(session.entry)
+        outcome, seconds = _attempt(session, stage, confirm)
+        if isinstance(outcome, Declined):
+            return RunReport(session.id, "declined", stage, "you said no; nothing was pushed")
+        if isinstance(outcome, Interrupted):
+            return RunReport(
+                session.id, "interrupted", stage, outcome.reason, f"'agentq run {session.id}' goes on"
+            )
+        if isinstance(outcome, Proved) and outcome.landed:
+            return RunReport(session.id, "landed", stage, landed=outcome.landed, notes=tuple(notes))
+        spent(session, outcome, stage, seconds)
+        if isinstance(outcome, Failed):
+            session.say("stage-failed", stage=stage, problem=outcome.problem, hint=outcome.hint)
+            if session.entry.attention:
+                hint = outcome.hint or f"'agentq show {session.id}'"
+                return RunReport(session.id, "attention", stage, outcome.problem, hint, notes=tuple(notes))
+            if session.services.stop():
+                return RunReport(session.id, "interrupted", stage, outcome.problem, f"'agentq run {session.id}'")
+            continue
+        notes += outcome.notes
+        session.say("stage-proved", stage=stage, notes=list(outcome.notes), seconds=round(seconds, 1))
+        if stage == last:
+            return RunReport(session.id, "stopped", stage, notes=tuple(notes))
+
+
+def _attempt(
+    session: Session, stage: Stage, confirm: Confirm
+) -> tuple[Proved | Failed | Interrupted | Declined, float]:
+    """One attempt at one stage, and the seconds it took."""
+    services = session.services
+    started = services.clock.monotonic()
+    now = services.clock.now()
+    session.update(
+        lambda queue: transitions.begin(queue, session.id, session.epoch, stage, now, services.lease_ttl)
+    )
+    session.live = services.runs.update(session.live, stage=stage, since=now.isoformat(timespec="seconds"))
+    session.say("stage-started", stage=stage, attempt=session.entry.failures + 1, status=session.entry.status)
+    outcome = verify(session, confirm) if stage == "verify" else run_stage(session, stage)
+    return outcome, services.clock.monotonic() - started

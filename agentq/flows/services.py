@@ -1,0 +1,77 @@
+"""What every flow is given: the doors, the settings and a way to say what happens. Built by wiring alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from agentq.config import Config
+from agentq.core.queue import Claim
+from agentq.databases.base import Databases
+from agentq.drivers.base import Driver
+from agentq.repository import Repository
+from agentq.store.base import QueueStore
+from agentq.store.runs import Runs
+from agentq.trunk.mirror import Mirror
+from agentq.trunk.workspace import Workspaces
+
+
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+
+Observer = Callable[[str, dict[str, Any]], None]
+
+
+def silent(_event: str, _data: dict[str, Any]) -> None:
+    """The observer of those who do not look."""
+
+
+@dataclass
+class Services:
+    """`stop` returns why work should end now, or None; `owner` is this process's identity."""
+
+    repo: Repository
+    config: Config
+    store: QueueStore
+    runs: Runs
+    mirror: Mirror
+    workspaces: Workspaces
+    databases: Databases
+    driver: Driver
+    clock: Clock
+    owner: str
+    identity: dict[str, str] = field(default_factory=dict)
+    observer: Observer = silent
+    stop: Callable[[], str | None] = lambda: None
+
+    @property
+    def lease_ttl(self) -> timedelta:
+        return timedelta(hours=self.config.schedule.lease_hours)
+
+    def claim(self, instance: int) -> Claim:
+        machine, additive = self.config.machine.name, self.config.overlap.additive
+        return Claim(machine, instance, self.clock.now(), self.lease_ttl, additive)
+
+    def say(self, event: str, **data: Any) -> None:
+        self.observer(event, data)
+
+    def salvage_hint(self, ref: str) -> str:
+        return f"'git show {ref}' in {self.repo.root}" if ref else ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where one run keeps what it saw."""
+
+    folder: Path
+
+    def log(self, name: str) -> Path:
+        """A log file that no earlier attempt used."""
+        number = 1
+        while (path := self.folder / f"{name}-{number}.log").exists():
+            number += 1
+        return path

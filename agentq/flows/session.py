@@ -1,0 +1,294 @@
+"""One run of one spec: what its stages share. Owns the workspace between claim and landing.
+
+Invariant: whatever an agent left in the workspace is saved under `refs/agentq/wip/` (to go on with) or
+`refs/agentq/salvage/` (for people) before anything there changes.
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agentq import process
+from agentq.config import Config, policy
+from agentq.core import queue as transitions
+from agentq.core.lifecycle import Stage
+from agentq.core.queue import Transition
+from agentq.core.spec import InProgress, Queue
+from agentq.databases.base import Branch
+from agentq.errors import GitError
+from agentq.flows.outcome import Failed
+from agentq.flows.services import Evidence, Services
+from agentq.store.runs import Live
+from agentq.trunk.git import Git
+from agentq.trunk.mirror import Conflict, Merged
+from agentq.trunk.workspace import wait_for_index_lock
+
+TAIL_LINES = 12
+
+
+@dataclass
+class Session:
+    services: Services
+    entry: InProgress
+    live: Live
+    evidence: Evidence
+    verify_config: Config | None = None
+    restarted: dict[Stage, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    @property
+    def epoch(self) -> int:
+        return self.entry.lease.epoch
+
+    @property
+    def workspace(self) -> Path:
+        return self.services.workspaces.path(self.id)
+
+    def say(self, event: str, **data: Any) -> None:
+        self.services.say(event, spec=self.id, **data)
+
+    # ------------------------------------------------------------ the queue
+
+    def update(self, change: Transition) -> Queue:
+        """Change the queue and keep our entry current."""
+        queue = self.services.store.update(change)
+        self.refresh(queue)
+        return queue
+
+    def refresh(self, queue: Queue) -> None:
+        for entry in queue.in_progress:
+            if entry.id == self.id and entry.lease.epoch == self.epoch:
+                self.entry = entry
+
+    def check_lease(self) -> None:
+        """Raises Stale when the lease was taken over: then this process changes nothing more."""
+        transitions.owned(self.services.store.read().queue, self.id, self.epoch)
+
+    # ------------------------------------------------------------ refs of the work
+
+    def work_ref(self, stage: Stage) -> str:
+        return f"refs/agentq/work/{self.id}/{stage}"
+
+    def work(self, stage: Stage) -> str:
+        """The commit a stage proved, standing on some trunk commit; '' if it did not yet."""
+        return self.services.mirror.ref(self.work_ref(stage))
+
+    @property
+    def wip_ref(self) -> str:
+        return f"refs/agentq/wip/{self.id}"
+
+    # ------------------------------------------------------------ trunk
+
+    def fetch_trunk(self) -> str:
+        """The newest trunk commit; from now on its own configuration says how to verify (reliability 19)."""
+        trunk = self.services.mirror.fetch()
+        text = self.services.mirror.show(trunk, "agents/config.toml")
+        config = self.services.config
+        if text is not None:
+            config = policy(text.decode("utf-8", "replace"), f"agents/config.toml on {trunk[:10]}")
+        self.verify_config = config
+        return trunk
+
+    @property
+    def rules(self) -> Config:
+        """The configuration that verifies: trunk's, or the checkout's where trunk has none."""
+        return self.verify_config or self.services.config
+
+    def rebase_work(self, trunk: str) -> Failed | None:
+        """Put what earlier stages proved on top of `trunk`."""
+        mirror = self.services.mirror
+        stages: tuple[Stage, ...] = ("test", "implement")
+        for stage in stages:
+            commit = self.work(stage)
+            if not commit or mirror.commit(f"{commit}^") == trunk:
+                continue
+            merged = mirror.rebase(commit, trunk)
+            if merged.conflicts:
+                return self.conflict(merged, stage, trunk)
+            message = f"{self.id}: {stage}"
+            mirror.set_ref(self.work_ref(stage), mirror.commit_tree(merged.tree, [trunk], message))
+        return None
+
+    def conflict(self, merged: Merged, stage: Stage, trunk: str) -> Failed:
+        """Stop on a conflict: write base, trunk's and the spec's version down for the person (row T11)."""
+        folder = self.evidence.folder / "conflict"
+        for conflict in merged.conflicts:
+            self._write_versions(folder, conflict)
+        names = ", ".join(conflict.path for conflict in merged.conflicts[:5])
+        since = self.entry.base or ""
+        landed = self._landed_since(since, trunk, [conflict.path for conflict in merged.conflicts])
+        with_whom = f" (changed on trunk by {', '.join(landed)})" if landed else ""
+        problem = f"conflicts with trunk in {names}{with_whom}"
+        self.say("conflict", stage=stage, paths=[c.path for c in merged.conflicts], folder=str(folder))
+        hint = f"base, trunk's and the spec's versions are in {folder}; decide, then 'agentq retry {self.id}'"
+        return Failed(problem, hint, attention=f"{problem}; versions in {folder}")
+
+    def _write_versions(self, folder: Path, conflict: Conflict) -> None:
+        for name in ("base", "trunk", "spec"):
+            blob = getattr(conflict, name)
+            if blob:
+                target = folder / f"{conflict.path}.{name}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(self.services.mirror.blob(blob))
+
+    def _landed_since(self, base: str, trunk: str, paths: Sequence[str]) -> list[str]:
+        """Specs whose landing touched `paths` after `base`, newest first."""
+        if not base:
+            return []
+        form = "--format=%(trailers:key=Agentq-Spec,valueonly,separator=%x2C)"
+        out = self.services.mirror.git.ask("log", form, f"{base}..{trunk}", "--", *paths).text
+        return list(dict.fromkeys(line.strip() for line in out.splitlines() if line.strip()))[:3]
+
+    # ------------------------------------------------------------ the workspace
+
+    def save_wip(self, start: str, stage: Stage) -> str:
+        """Keep the files of the workspace as an unfinished attempt at `stage`; '' if nothing differs."""
+        mirror, workspaces = self.services.mirror, self.services.workspaces
+        if not self.workspace.is_dir():
+            return ""
+        try:
+            tree = mirror.snapshot(self.workspace, start, workspaces.index_of(self.workspace))
+        except GitError as error:
+            self.say("note", text=f"the workspace could not be saved: {error.message}; it stays as it is")
+            return ""
+        if tree == mirror.tree(start):
+            return ""
+        commit = mirror.commit_tree(tree, [start], f"{self.id}: unfinished {stage}\n\nStage: {stage}")
+        mirror.set_ref(self.wip_ref, commit)
+        return commit
+
+    def prepare_workspace(self, stage: Stage, trunk: str) -> str | Failed:
+        """Workspace on trunk with what earlier stages proved and what this one left unfinished. Returns the
+        commit the agent starts from."""
+        mirror, workspaces = self.services.mirror, self.services.workspaces
+        if self.workspace.is_dir() and (failed := self._before_rebase()):
+            return failed
+        if (failed := self.rebase_work(trunk)) is not None:
+            return failed
+        start = self.work("test") if stage == "implement" and self.work("test") else trunk
+        wip = mirror.ref(self.wip_ref)
+        wip_tree = ""
+        if wip and f"Stage: {stage}" in mirror.git("log", "-1", "--format=%B", wip).text:
+            merged = mirror.rebase(wip, start)
+            if merged.conflicts:
+                ref = self.salvage(wip, "an unfinished attempt that no longer fits trunk")
+                self.say("note", text=f"the unfinished attempt conflicts with trunk and was set aside as {ref}")
+            else:
+                wip_tree = merged.tree
+        if not self.workspace.is_dir():
+            workspaces.adopt_idle(self.workspace)
+        workspaces.prepare(self.workspace, start, wip_tree=wip_tree)
+        self.update(lambda queue: transitions.based_on(queue, self.id, self.epoch, trunk))
+        return start
+
+    def _before_rebase(self) -> Failed | None:
+        """Stop what holds the index lock, then wait for it (mission row T12)."""
+        for command in self.rules.commands.before_rebase:
+            self.command(command, self.workspace, "before-rebase", {})
+        if wait_for_index_lock(self.workspace):
+            return None
+        return Failed(
+            f"{self.workspace / '.git/index.lock'} is held by a running process",
+            "add the command that stops it to [commands] before_rebase",
+        )
+
+    def salvage(self, commit: str, why: str) -> str:
+        """Keep `commit` for people, in the mirror and in the person's own repository; returns the ref."""
+        return salvage(self.services, self.id, commit, why)
+
+    # ------------------------------------------------------------ commands
+
+    def command(
+        self, command: str, cwd: Path, name: str, env: dict[str, str], timeout: float = 0
+    ) -> process.Outcome:
+        """Run one of the project's own commands with its output in a log of its own."""
+        log = self.evidence.log(name)
+        self.say("command", command=command, log=str(log))
+        minutes = self.rules.commands.timeout_minutes
+        marked = {**env, "AGENTQ_RUN": self.live.marker, "AGENTQ_SPEC": self.id, "CI": "true"}
+        return process.run(
+            process.shell(command), cwd=cwd, env=process.clean_env(self._allowed(), marked), output=log,
+            marker=self.live.marker, timeout=timeout or minutes * 60, stop=self.services.stop,
+        )  # fmt: skip
+
+    def _allowed(self) -> tuple[str, ...]:
+        return (*process.BASE_ENV, *self.services.config.agent.env)
+
+    def setup(self, workspace: Path, commit: str, env: dict[str, str], *, always: bool = False) -> Failed | None:
+        """Run the set-up command if a lock file changed since it last ran here."""
+        rules = self.rules.commands
+        if not rules.setup:
+            return None
+        locks = self.services.mirror.blobs(commit, [name.rsplit("/", 1)[-1] for name in rules.lock_files])
+        state = repr((rules.setup, sorted(locks.items())))
+        index = self.services.workspaces.index_of(workspace)
+        mark = index.with_name(index.name + ".setup")
+        if not always and mark.is_file() and mark.read_text() == state:
+            return None
+        mark.unlink(missing_ok=True)
+        outcome = self.command(rules.setup, workspace, "setup", env)
+        if outcome.kind != "exited" or outcome.returncode:
+            return Failed(f"the set-up command failed: {self.last_words(outcome)}", f"it ran: {rules.setup}")
+        mark.write_text(state)
+        return None
+
+    def acquire_database(self, name: str) -> Branch:
+        """A fresh database branch for this stage (mission row T8)."""
+        services = self.services
+        command_id = f"{self.id}-{name}-{self.epoch}-{self.live.run}"
+        branch = services.databases.acquire(
+            command_id, services.lease_ttl, services.clock.now(), owner=services.owner
+        )
+        if branch.env:
+            self.say("database-ready", branch=branch.name, generation=branch.generation)
+        return branch
+
+    def release_database(self, branch: Branch) -> None:
+        with suppress(Exception):  # the reaper takes what is left; a stage never fails for this
+            self.services.databases.release(branch.id)
+
+    def push_schema(self, workspace: Path, env: dict[str, str]) -> Failed | None:
+        """Bring the fresh branch to the schema of the workspace (databases fact 3)."""
+        command = self.rules.database.push
+        if not command:
+            return None
+        outcome = self.command(command, workspace, "schema-push", env)
+        if outcome.kind == "exited" and not outcome.returncode:
+            return None
+        return Failed(f"the schema push failed: {self.last_words(outcome)}", f"it ran: {command}")
+
+    @staticmethod
+    def last_words(outcome: process.Outcome) -> str:
+        how = f"exit status {outcome.returncode}" if outcome.kind == "exited" else outcome.kind
+        said = next((line.strip() for line in reversed(outcome.tail.splitlines()) if line.strip()), "")
+        return f"{said} ({how})" if said else how
+
+
+def salvage(services: Services, spec_id: str, commit: str, why: str) -> str:
+    """Keep `commit` under refs/agentq/salvage/<spec>/<n>, in the mirror and in the person's repository."""
+    mirror = services.mirror
+    prefix = f"refs/agentq/salvage/{spec_id}"
+    existing = mirror.refs(prefix)
+    for ref, sha in existing.items():
+        if sha == commit:
+            return ref
+    ref = f"{prefix}/{len(existing) + 1}"
+    mirror.set_ref(ref, commit)
+    services.say("salvaged", spec=spec_id, ref=ref, why=why)
+    Git(services.repo.root).ask(
+        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(mirror.path), f"{ref}:{ref}"
+    )
+    return ref
+
+
+def quoted(paths: Sequence[str]) -> str:
+    return " ".join(shlex.quote(path) for path in paths)
+
+
+Confirm = Callable[[str, str], bool]

@@ -1,0 +1,267 @@
+"""The test and the implement stage: workspace, database branch, agent, proof, commit (mission rows T6–T8).
+
+The proofs are ours, never the agent's word: tests must be red before there is code, and are put back before
+they run afterwards; the tree that is proved is the tree that goes on.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from agentq.core import queue as transitions
+from agentq.core.lifecycle import Stage
+from agentq.core.overlap import clashes
+from agentq.core.paths import matches_any
+from agentq.core.text import plural
+from agentq.drivers.base import AgentResult, AgentTask
+from agentq.errors import DriverError, Refused
+from agentq.flows import brief
+from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
+from agentq.flows.session import Session, quoted
+from agentq.trunk.mirror import Change
+
+PROTECTED = ("agents/queue.json", "agents/config.toml", ".machine")
+
+
+def run_stage(session: Session, stage: Stage) -> StageOutcome:
+    """Run the test or the implement stage once."""
+    trunk = session.fetch_trunk()
+    if stage == "test" and session.entry.tests == "none":
+        return Proved(("this spec has no tests of its own",))
+    start = session.prepare_workspace(stage, trunk)
+    if isinstance(start, Failed):
+        return start
+    branch = session.acquire_database(stage)
+    env = dict(branch.env)
+    try:
+        failed = session.setup(session.workspace, start, env) or session.push_schema(session.workspace, env)
+        if failed:
+            return failed
+        result = _run_agent(session, stage, env)
+        return _after_agent(session, stage, trunk, start, env, result)
+    finally:
+        session.release_database(branch)
+
+
+def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentResult:
+    services, entry = session.services, session.entry
+    queue = services.store.read().queue
+    rules = session.rules
+    tests = (
+        session.services.mirror.changes(f"{session.work('test')}^", session.work("test"))
+        if (session.work("test"))
+        else []
+    )
+    facts = {
+        "others": brief.others_in_progress(queue, entry.id),
+        "test_command": rules.commands.test or "not configured",
+        "verify_commands": "; ".join(rules.commands.verify),
+        "tests": ", ".join(change.path for change in tests) or "none",
+        "commit_rule": "Commit your work with git when it is done and leave nothing uncommitted."
+        if services.config.agent.commit == "agent"
+        else "Leave your work in the files; it is committed for you.",
+        "database_env": rules.database.env if env else "(no database)",
+        "previous": f"\nPrevious attempt failed: {entry.problem}\n" if entry.problem else "",
+    }
+    prompt = session.evidence.folder / f"{stage}-prompt.md"
+    prompt.write_text(brief.brief(services.repo.root, stage, entry, facts), encoding="utf-8")
+    transcript = session.evidence.log(stage)
+    session.live = services.runs.update(session.live, stage=stage, transcript=str(transcript))
+    task = AgentTask(
+        spec_id=entry.id, stage=stage, run_id=session.live.marker, workspace=session.workspace,
+        prompt_file=prompt, transcript=transcript, env=_agent_env(session, stage, env),
+        model=services.config.agent.model, timeout=services.config.agent.timeout_for(entry.type),
+        silence=services.config.agent.silence_minutes * 60,
+    )  # fmt: skip
+    session.say("agent-started", stage=stage, transcript=str(transcript))
+    result = services.driver.run(task, stop=services.stop, tick=lambda: None)
+    session.say(
+        "agent-ended", stage=stage, outcome=result.outcome, summary=result.summary,
+        seconds=round(result.seconds, 1), leftovers=result.leftovers,
+    )  # fmt: skip
+    return result
+
+
+def _agent_env(session: Session, stage: Stage, env: Mapping[str, str]) -> dict[str, str]:
+    machine = session.services.config.machine
+    return {
+        **env,
+        "AGENTQ_SPEC": session.id, "AGENTQ_STAGE": stage, "AGENTQ_RUN": session.live.marker,
+        "AGENTQ_TEST_WORKERS": str(machine.test_workers),
+        "PLAYWRIGHT_WORKERS": str(machine.playwright_workers),
+    }  # fmt: skip
+
+
+def _after_agent(
+    session: Session, stage: Stage, trunk: str, start: str, env: dict[str, str], result: AgentResult
+) -> StageOutcome:
+    """Save what there is, then prove it."""
+    session.check_lease()
+    session.save_wip(start, stage)
+    if result.outcome == "stopped":
+        return Interrupted(session.services.stop() or "stopped")
+    if result.outcome == "missing":
+        raise DriverError(
+            f"the agent cannot be started: {result.summary}", "check [agent] command; 'agentq doctor'"
+        )
+    if result.outcome != "done":
+        said = f": {result.summary}" if result.summary else ""
+        why = {
+            "timeout": "ran out of time",
+            "silent": "said nothing for too long",
+            "output-limit": "printed too much",
+        }.get(result.outcome, f"failed (exit status {result.returncode})")
+        return Failed(
+            f"the agent {why}{said}", f"'agentq logs {session.id}'", tokens=result.tokens, cost=result.cost
+        )
+    tree = _committed_tree(session, start)
+    if isinstance(tree, Failed):
+        return tree
+    proved = _prove_tests(session, trunk, tree, env) if stage == "test" else _prove_code(session, trunk, tree, env)
+    if isinstance(proved, Proved):
+        mirror = session.services.mirror
+        mirror.delete_refs(session.wip_ref)
+        return Proved(proved.notes, result.tokens, result.cost)
+    return proved
+
+
+def _committed_tree(session: Session, start: str) -> str | Failed:
+    """The tree the agent leaves, if it is committed and differs from where it started."""
+    mirror, services = session.services.mirror, session.services
+    index = services.workspaces.index_of(session.workspace)
+    files = mirror.snapshot(session.workspace, start, index)
+    if services.config.agent.commit == "agent":
+        try:
+            head = mirror.import_head(session.workspace, f"refs/agentq/import/{session.id}")
+        except Refused as error:
+            return Failed(error.message, "its files are kept; 'agentq retry' gives it a fresh repository")
+        left = mirror.changes(mirror.tree(head), files)
+        if left:
+            names = ", ".join(change.path for change in left[:3])
+            return Failed(
+                f"the agent left {plural(len(left), 'uncommitted file')}: {names}",
+                'the agent has to commit, or set [agent] commit = "auto"',
+            )
+    if files == mirror.tree(start):
+        return Failed("the agent committed nothing", f"'agentq logs {session.id}' shows what it did")
+    return files
+
+
+def _commit(session: Session, stage: Stage, trunk: str, tree: str) -> None:
+    mirror = session.services.mirror
+    mirror.set_ref(session.work_ref(stage), mirror.commit_tree(tree, [trunk], f"{session.id}: {stage}"))
+
+
+def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -> StageOutcome:
+    """The new tests run and fail on the code as it is."""
+    mirror, rules = session.services.mirror, session.rules.commands
+    changes = mirror.changes(mirror.tree(trunk), tree)
+    if failed := _check_paths(session, changes, locked=()):
+        return failed
+    files = [change.path for change in changes if change.status != "D"]
+    tests = [path for path in files if matches_any(rules.test_files, path)] or files
+    command = rules.test.replace("{files}", quoted(tests))
+    outcome = session.command(command, session.workspace, "test-proof", env)
+    if outcome.kind == "stopped":
+        return Interrupted("stopped while its tests ran")
+    if outcome.kind != "exited" or outcome.returncode in rules.test_not_run:
+        return Failed(f"the new tests did not run: {session.last_words(outcome)}", f"it ran: {command}")
+    if outcome.returncode == 0:
+        problem = "the new tests pass before anything is implemented"
+        hint = 'they may test nothing; or set tests = "none" if this spec needs no tests'
+        return Failed(problem, hint, attention=problem)
+    _commit(session, "test", trunk, tree)
+    return Proved((f"red as it should be: {session.last_words(outcome)}", *_undeclared(session, changes, ())))
+
+
+def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) -> StageOutcome:
+    """With the locked tests put back, the verify commands pass and the changed files are the declared ones."""
+    mirror = session.services.mirror
+    tests = mirror.changes(f"{session.work('test')}^", session.work("test")) if session.work("test") else []
+    touched = _tampered(mirror.changes(mirror.tree(trunk), tree), tests)
+    notes: list[str] = []
+    if touched:
+        tree = mirror.patch_tree(tree, touched)
+        back = [change.path for change in touched if change.new]
+        session.services.workspaces.restore_files(session.workspace, session.work("test"), back)
+        for change in touched:
+            if not change.new:
+                (session.workspace / change.path).unlink(missing_ok=True)
+        notes.append(f"put {plural(len(touched), 'locked test file')} back: {', '.join(c.path for c in touched)}")
+        session.say("tests-restored", paths=[change.path for change in touched])
+    changes = mirror.changes(mirror.tree(trunk), tree)
+    if {change.path for change in changes} <= {change.path for change in tests} and tests:
+        return Failed("the agent changed nothing but the tests", f"'agentq logs {session.id}'")
+    if failed := _check_paths(session, changes, tuple(change.path for change in tests)):
+        return failed
+    failed_or_stopped = run_verify_commands(session, session.workspace, "proof", env)
+    if failed_or_stopped:
+        return failed_or_stopped
+    _commit(session, "implement", trunk, tree)
+    return Proved((*notes, *_undeclared(session, changes, tuple(change.path for change in tests))))
+
+
+def _tampered(changes: list[Change], tests: list[Change]) -> list[Change]:
+    """The locked test changes that `changes` no longer contain as they were."""
+    now = {change.path: change.new for change in changes}
+    return [test for test in tests if now.get(test.path, test.old) != test.new]
+
+
+def run_verify_commands(
+    session: Session, cwd: Path, name: str, env: dict[str, str]
+) -> Failed | Interrupted | None:
+    """All of [commands] verify, in order; the first that fails ends it."""
+    for command in session.rules.commands.verify:
+        outcome = session.command(command, cwd, name, env)
+        if outcome.kind == "stopped":
+            return Interrupted("stopped while its tests ran")
+        if outcome.kind != "exited" or outcome.returncode:
+            return Failed(f"'{command}' failed: {session.last_words(outcome)}", f"'agentq logs {session.id}'")
+    return None
+
+
+def _check_paths(session: Session, changes: list[Change], locked: tuple[str, ...]) -> Failed | None:
+    """Stop on files nobody may change here: the queue, verification itself, another spec's files."""
+    declared = session.entry.files_modified
+    for change in changes:
+        if change.path in PROTECTED and change.path not in declared:
+            problem = f"the agent changed {change.path}"
+            return Failed(problem, "declare it in files_modified if that is wanted", attention=problem)
+    strangers = [c.path for c in changes if c.path not in locked and not matches_any(declared, c.path)]
+    queue = session.services.store.read().queue
+    additive = session.services.config.overlap.additive
+    for other in queue.in_progress:
+        if other.id == session.id:
+            continue
+        clash = clashes(strangers, other.files_modified, additive)
+        if clash:
+            problem = f"changed {clash[0]}, which it did not declare and {other.id} is changing"
+            hint = f"wait for {other.id} to land and 'agentq retry {session.id}', or declare the file"
+            return Failed(problem, hint, attention=problem)
+    return None
+
+
+def _undeclared(session: Session, changes: list[Change], locked: tuple[str, ...]) -> tuple[str, ...]:
+    strangers = [
+        c.path for c in changes if c.path not in locked and not matches_any(session.entry.files_modified, c.path)
+    ]
+    if not strangers or not session.entry.files_modified:
+        return ()
+    return (f"changed files it did not declare: {', '.join(strangers[:5])}",)
+
+
+def spent(session: Session, outcome: StageOutcome, stage: Stage, seconds: float) -> None:
+    """Write a stage's outcome into the queue."""
+    services = session.services
+    if isinstance(outcome, Proved) and not outcome.landed:
+        session.update(
+            lambda queue: transitions.finish(
+                queue, session.id, session.epoch, stage, seconds, outcome.tokens, outcome.cost
+            )
+        )
+    elif isinstance(outcome, Failed):
+        session.update(
+            lambda queue: transitions.fail(
+                queue, session.id, session.epoch, stage, outcome.problem, seconds=seconds, tokens=outcome.tokens,
+                cost=outcome.cost, attention=outcome.attention, allowed=services.config.agent.attempts,
+            )
+        )  # fmt: skip

@@ -1,0 +1,180 @@
+"""The verify stage: rebase on trunk, prove exactly the tree that will land in a clean checkout, push, complete.
+
+Invariants (reliability facts 10, 18, 19; landing facts 8, 9): trunk only moves from the commit the tree was
+proved on; the landed tree is the three-way merge of trunk and the spec's work, nothing else; the intent is on
+disk before the push and settled from the trunk; an old epoch lands nothing.
+"""
+
+import hashlib
+import platform
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from agentq.core import queue as transitions
+from agentq.core.text import clean, plural
+from agentq.errors import ExternalError
+from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
+from agentq.flows.session import Confirm, Session
+from agentq.flows.stages import run_verify_commands
+from agentq.store.runs import Intent
+from agentq.trunk.mirror import EPOCH_TRAILER, SPEC_TRAILER
+
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A person looked at the diff and said no; everything stays as it is."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What could land: `tree` on `trunk`."""
+
+    trunk: str
+    tree: str
+    commit: str
+
+
+def verify(session: Session, confirm: Confirm) -> StageOutcome | Declined:
+    """Prove and land. Only the first try runs beside other landings of this host: a later one holds the
+    landing lock, so that a neighbour cannot overtake it again."""
+    confirmed = False
+    for attempt in range(1, TRIES + 1):
+        turn = session.services.runs.landing() if attempt > 1 else nullcontext()
+        with turn:
+            found = _candidate(session)
+            if not isinstance(found, _Candidate):
+                return found
+            if (failed := _prove(session, found)) is not None:
+                return failed
+            if not confirmed:
+                if not confirm(session.id, _summary(session, found)):
+                    return Declined()
+                confirmed = True
+            landed = _push(session, found)
+        if landed is not None:
+            return landed
+        session.say("trunk-moved", attempt=attempt)
+    problem = f"trunk moved during each of {TRIES} tries"
+    return Failed(problem, f"'agentq retry {session.id}' when it is calmer", attention=problem)
+
+
+def _candidate(session: Session) -> _Candidate | StageOutcome:
+    mirror = session.services.mirror
+    base = session.entry.base or ""
+    trunk = session.fetch_trunk()
+    # A push whose answer was lost may have landed: trunk knows, our memory does not (landing fact 9).
+    if base and mirror.contains(base) and (landed := mirror.landing(session.id, base)):
+        return _complete(session, landed)
+    work = session.work("implement")
+    if not work:
+        problem = "what was implemented is not on this machine"
+        return Failed(problem, f"'agentq retry {session.id} --from implement' does it again", attention=problem)
+    if (failed := session.rebase_work(trunk)) is not None:
+        return failed
+    tree = mirror.tree(session.work("implement"))
+    if tree == mirror.tree(trunk):
+        problem = "there is nothing to land: trunk already holds this change"
+        return Failed(problem, f"'agentq release {session.id}' gives it back", attention=problem)
+    session.update(lambda queue: transitions.based_on(queue, session.id, session.epoch, trunk))
+    commit = mirror.commit_tree(tree, [trunk], _message(session), session.services.identity)
+    return _Candidate(trunk, tree, commit)
+
+
+def _message(session: Session) -> str:
+    entry = session.entry
+    body = clean(entry.description or "").strip()
+    parts = [clean(entry.title), *([body[:2000]] if body else [])]
+    trailers = f"{SPEC_TRAILER}: {entry.id}\n{EPOCH_TRAILER}: {session.epoch}"
+    return "\n\n".join([*parts, trailers]) + "\n"
+
+
+def _prove(session: Session, candidate: _Candidate) -> Failed | Interrupted | None:
+    """Run the full verify commands on a clean checkout of the tree, unless this very tree passed before."""
+    services = session.services
+    key = proof_key(candidate.tree, session.rules.commands.verify, session.rules.commands.setup)
+    if services.runs.proved(key):
+        session.say("already-proved", tree=candidate.tree)
+        return None
+    checkout = services.workspaces.proof_path(session.live.instance)
+    keep = session.rules.commands.keep
+    services.workspaces.prepare(checkout, candidate.commit, pristine=True, keep=keep)
+    branch = session.acquire_database("verify")
+    try:
+        env = dict(branch.env)
+        failed = session.setup(checkout, candidate.commit, env, always=not keep) or session.push_schema(
+            checkout, env
+        )
+        if failed:
+            return failed
+        started = services.clock.monotonic()
+        stopped = run_verify_commands(session, checkout, "verify", env)
+        if stopped:
+            return stopped
+        seconds = round(services.clock.monotonic() - started, 3)
+    finally:
+        session.release_database(branch)
+    services.runs.remember_proof(key, {"tree": candidate.tree, "spec": session.id, "seconds": seconds})
+    session.say("proved", tree=candidate.tree, seconds=seconds)
+    return None
+
+
+def proof_key(tree: str, commands: tuple[str, ...], setup: str) -> str:
+    """Names a proof: the tree, what ran, and the environment it ran in (landing facts, "certificate")."""
+    environment = (platform.platform(), sys.version)
+    text = repr((commands, setup, environment))
+    return f"{tree}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _summary(session: Session, candidate: _Candidate) -> str:
+    return session.services.mirror.diff(candidate.trunk, candidate.commit, stat=True)
+
+
+def _push(session: Session, candidate: _Candidate) -> StageOutcome | None:
+    """Land it; None when trunk is elsewhere and another try is due."""
+    services, mirror = session.services, session.services.mirror
+    merged = mirror.rebase(session.work("implement"), candidate.trunk)
+    if merged.conflicts or merged.tree != mirror.tree(candidate.commit):
+        raise ExternalError(
+            f"merge identity does not hold for '{session.id}'", "nothing was pushed; this is a bug"
+        )
+    session.check_lease()
+    intent = Intent(session.id, session.epoch, candidate.commit, candidate.trunk, session.live.marker)
+    services.runs.intend(intent)
+    session.say("pushing", commit=candidate.commit)
+    outcome, said = mirror.push(candidate.commit, candidate.trunk, marker=session.live.marker)
+    if outcome == "unknown":
+        services.mirror.fetch()
+        outcome = "landed" if mirror.contains(candidate.commit) else "moved"
+    if outcome == "landed":
+        return _complete(session, candidate.commit)
+    services.runs.settled(session.id)
+    if outcome == "refused":
+        problem = f"the remote refused the push: {clean(said)}"
+        return Failed(problem, "see the remote's rules for the trunk", attention=problem)
+    return None
+
+
+def _complete(session: Session, commit: str) -> Proved:
+    """Write the landing into the queue, then tidy up: in this order, so that a crash between is settled."""
+    services = session.services
+    started = session.entry.stages.get("verify")
+    now = services.clock.now()
+    seconds = max((now - started.started).total_seconds(), 0.0) if started and started.attempts == 1 else 0.0
+    services.store.update(
+        lambda queue: transitions.complete(queue, session.id, session.epoch, commit, now, round(seconds, 3))
+    )
+    services.runs.settled(session.id)
+    session.say("landed", commit=commit, files=len(services.mirror.changes(f"{commit}^", commit)))
+    tidy(session)
+    return Proved((plural(1, "commit") + " on trunk",), landed=commit)
+
+
+def tidy(session: Session) -> None:
+    """After a landing: the refs of the work go, the workspace waits for the next spec."""
+    mirror = session.services.mirror
+    for prefix in (f"refs/agentq/work/{session.id}", session.wip_ref, f"refs/agentq/import/{session.id}"):
+        mirror.delete_refs(prefix)
+    session.services.workspaces.retire(session.workspace, session.services.config.machine.instances)

@@ -1,0 +1,174 @@
+"""Several specs at once on this host, until the queue drains or nothing more may start.
+
+Each spec runs in an agentq process of its own, so one that falls over takes nothing with it. This process only
+decides, starts and listens. First request to stop: no new claims; second: the runs are asked to end, save
+their work and release their leases for the next `run`.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agentq.core.board import Board
+from agentq.core.reasons import Reason
+from agentq.errors import ExitCode
+from agentq.flows.advise import Situation
+
+POLL_SECONDS = 0.25
+
+
+@dataclass
+class Worker:
+    spec: str
+    process: "subprocess.Popen[bytes]"
+    buffer: bytes = b""
+    claimed: bool = False
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkReport:
+    """How each spec that was started ended, in order of ending; and why the rest did not start."""
+
+    ended: tuple[dict[str, Any], ...]
+    waiting: dict[str, Reason]
+    interrupted: bool = False
+
+
+@dataclass
+class Work:
+    """`folder`: the checkout; `look` reads the queue and the machine; `command(spec)` starts one run; `stops()` counts the requests to
+    stop so far; `observer` hears every event of every run; `tick` is called between them. `only`: start none
+    but these, and each once (empty: whatever is eligible)."""
+
+    folder: Path
+    look: Callable[[], Situation]
+    command: Callable[[str], Sequence[str]]
+    stops: Callable[[], int]
+    observer: Callable[[str, dict[str, Any]], None]
+    tick: Callable[[], None]
+    at_once: int
+    only: frozenset[str] = frozenset()
+    workers: dict[str, Worker] = field(default_factory=dict)
+    ended: list[dict[str, Any]] = field(default_factory=list)
+    given_up: set[str] = field(default_factory=set)
+
+    def run(self) -> WorkReport:
+        waiting: dict[str, Reason] = {}
+        asked = False
+        with selectors.DefaultSelector() as selector:
+            try:
+                while True:
+                    if not self.stops():
+                        waiting = self._start_more(selector)
+                    elif self.stops() > 1 and not asked:
+                        asked = True
+                        self._end_all()
+                    if not self.workers:
+                        break
+                    self._listen(selector)
+                    self.tick()
+            except BaseException:
+                self._end_all()
+                raise
+        return WorkReport(tuple(self.ended), waiting, bool(self.stops()))
+
+    def _start_more(self, selector: selectors.BaseSelector) -> dict[str, Reason]:
+        """Start what may start; returns why the others may not."""
+        while len(self.workers) < self.at_once:
+            situation = self.look()
+            board = _with_started(situation.board, set(self.workers) | self.given_up)
+            live = (situation.host.live | set(self.workers)) - self.given_up
+            advice = replace(situation, board=board, host=replace(situation.host, live=live)).advice()
+            pick = next((one for one in advice.ranked if self._wanted(one.id)), None)
+            if advice.blocked is not None or pick is None:
+                self._tell_full(advice.blocked)
+                return dict(advice.held)
+            self._start(pick.id, selector)
+        return {}
+
+    def _wanted(self, spec_id: str) -> bool:
+        if spec_id in self.given_up:
+            return False
+        return not self.only or (spec_id in self.only and all(one["spec"] != spec_id for one in self.ended))
+
+    def _tell_full(self, blocked: Reason | None) -> None:
+        if blocked is not None and not self.workers:
+            self.observer("blocked", {"text": blocked.text, "kind": blocked.kind})
+
+    def _start(self, spec_id: str, selector: selectors.BaseSelector) -> None:
+        child = subprocess.Popen(
+            list(self.command(spec_id)), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        worker = Worker(spec_id, child)
+        self.workers[spec_id] = worker
+        selector.register(child.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+        self.observer("started", {"spec": spec_id, "pid": child.pid})
+
+    def _listen(self, selector: selectors.BaseSelector) -> None:
+        for key, _ in selector.select(POLL_SECONDS):
+            worker: Worker = key.data
+            data = os.read(key.fd, 65536)
+            if data:
+                worker.buffer += data
+                *lines, worker.buffer = worker.buffer.split(b"\n")
+                for line in lines:
+                    self._hear(worker, line)
+                continue
+            selector.unregister(key.fileobj)
+            self._ended(worker)
+
+    def _hear(self, worker: Worker, line: bytes) -> None:
+        with suppress(ValueError):
+            event = json.loads(line)
+            if not isinstance(event, dict):
+                return
+            kind = str(event.pop("event", ""))
+            if kind == "claimed":
+                worker.claimed = True
+            if kind in ("result", "error"):
+                worker.result = event
+            else:
+                self.observer(kind, event)
+
+    def _ended(self, worker: Worker) -> None:
+        worker.process.stdout.close()  # type: ignore[union-attr]
+        rc = worker.process.wait()
+        del self.workers[worker.spec]
+        result = {"spec": worker.spec, "exit": rc, **worker.result}
+        if rc not in (ExitCode.OK, ExitCode.STALE) or result.get("ended") == "declined":
+            self.given_up.add(worker.spec)
+        if rc != ExitCode.STALE:
+            self.ended.append(result)
+        self.observer("ended", result)
+
+    def _end_all(self) -> None:
+        for worker in self.workers.values():
+            with suppress(OSError):
+                worker.process.send_signal(signal.SIGTERM)
+
+
+def _with_started(board: Board, started: set[str]) -> Board:
+    """The board with runs that were started but have not claimed yet counted as in progress."""
+    moved = tuple(node for node in board.ready if node.id in started)
+    if not moved:
+        return board
+    return replace(
+        board,
+        ready=tuple(node for node in board.ready if node.id not in started),
+        in_progress=(*board.in_progress, *moved),
+    )
+
+
+def run_command(spec_id: str) -> list[str]:
+    """How a worker process is started."""
+    return [sys.executable, "-m", "agentq", "run", spec_id, "--yes", "--worker"]

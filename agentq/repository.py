@@ -1,0 +1,60 @@
+"""Finding the repository a command runs in, without starting git: `agentq next` answers before git would.
+
+Invariant: machine-local state lives in `<git common dir>/agentq`, shared by every checkout and never committed
+(architecture, decision 2).
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentq.errors import UserError
+
+
+@dataclass(frozen=True)
+class Repository:
+    """`root`: the top of the checkout; `common`: the git directory all checkouts share."""
+
+    root: Path
+    common: Path
+
+    @property
+    def state(self) -> Path:
+        return self.common / "agentq"
+
+    @property
+    def queue_file(self) -> Path:
+        return self.root / "agents" / "queue.json"
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "agents" / "config.toml"
+
+
+def find(start: Path) -> Repository:
+    """The repository `start` lies in. Raises UserError when there is none, or it is bare."""
+    for folder in (start, *start.parents):
+        mark = folder / ".git"
+        if mark.is_dir():
+            return Repository(folder, mark)
+        if mark.is_file():
+            return Repository(folder, _common(folder, mark))
+        if (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir():
+            raise UserError(f"{folder} is a bare repository", "run agentq in a checkout of it")
+    raise UserError(f"{start} is not inside a git repository", "'git init' makes one; then 'agentq init'")
+
+
+def _common(folder: Path, mark: Path) -> Path:
+    """The common directory of a linked worktree or a submodule, from its `.git` file."""
+    line = mark.read_text(errors="replace").strip()
+    git_dir = Path(os.path.normpath(folder / line.removeprefix("gitdir:").strip()))
+    if not line.startswith("gitdir:") or not git_dir.is_dir():
+        raise UserError(f"{mark} does not point to a git directory", "repair it with 'git worktree repair'")
+    pointer = git_dir / "commondir"
+    return Path(os.path.normpath(git_dir / pointer.read_text().strip())) if pointer.is_file() else git_dir
+
+
+def private_dir(path: Path) -> Path:
+    """`path` as a directory only its owner can enter."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,189 @@
+"""What runs on this machine: slots, one lock a spec, and a folder with the evidence of each run.
+
+A lock held by a living process is the truth about who works on what; the JSON beside it is for showing.
+Locks end with their process, so `kill -9` leaves nothing to clean up but files.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agentq import process
+from agentq.errors import Refused
+from agentq.repository import private_dir
+from agentq.store import files
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run as it shows itself. `owner`: process identity; `marker`: found in the environment of its agents."""
+
+    spec: str
+    run: str
+    marker: str
+    owner: str
+    pid: int
+    epoch: int
+    instance: int
+    stage: str
+    since: str
+    transcript: str = ""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A push that was about to happen: settled from the trunk after a crash (architecture, decision 6)."""
+
+    spec: str
+    epoch: int
+    commit: str
+    base: str
+    marker: str
+
+
+class Runs:
+    """`state`: the machine-local directory. Layout: slots/, locks/, live/<spec>.json, intents/<spec>.json,
+    runs/<spec>/<run>/."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    # ------------------------------------------------------------ locks
+
+    @contextmanager
+    def slot(self, instances: int) -> Iterator[int]:
+        """Hold one of the machine's instances (1 to `instances`). Raises Refused when all are taken."""
+        from filelock import FileLock, Timeout
+
+        folder = private_dir(self.state / "slots")
+        for number in range(1, instances + 1):
+            lock = FileLock(str(folder / f"{number}.lock"))
+            with suppress(Timeout), lock.acquire(blocking=False):
+                yield number
+                return
+        raise Refused(
+            f"this machine already runs {instances} of {instances} instances",
+            "wait for one to end, or raise 'instances' in .machine",
+        )
+
+    @contextmanager
+    def working_on(self, spec_id: str) -> Iterator[None]:
+        """Be the only process that works on a spec. Raises Refused when another one does."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(str(private_dir(self.state / "locks") / f"spec-{spec_id}.lock"))
+        try:
+            with lock.acquire(blocking=False):
+                yield
+        except Timeout:
+            live = self._read_live(spec_id)
+            who = f"process {live.pid} is in its {live.stage} stage" if live else "another process works on it"
+            raise Refused(
+                f"'{spec_id}' is busy: {who}", f"'agentq logs {spec_id} -f' shows what it does"
+            ) from None
+
+    @contextmanager
+    def landing(self) -> Iterator[None]:
+        """One landing at a time on this host, so that a proof is not overtaken by a neighbour."""
+        from filelock import FileLock
+
+        with FileLock(str(private_dir(self.state / "locks") / "landing.lock"), poll_interval=0.02):
+            yield
+
+    def is_free(self, spec_id: str) -> bool:
+        """Whether no process works on a spec at this moment."""
+        try:
+            with self.working_on(spec_id):
+                return True
+        except Refused:
+            return False
+
+    # ------------------------------------------------------------ who is live
+
+    def announce(self, live: Live) -> None:
+        files.write_json(self.state / "live" / f"{live.spec}.json", asdict(live))
+
+    def update(self, live: Live, **changes: Any) -> Live:
+        changed = replace(live, **changes)
+        self.announce(changed)
+        return changed
+
+    def withdraw(self, spec_id: str) -> None:
+        (self.state / "live" / f"{spec_id}.json").unlink(missing_ok=True)
+
+    def recorded(self) -> list[Live]:
+        """Every announced run, dead or alive."""
+        folder = self.state / "live"
+        found = [self._read_live(path.stem) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+        return [live for live in found if live is not None]
+
+    def live(self) -> dict[str, Live]:
+        """spec id → its run, for processes that live."""
+        return {live.spec: live for live in self.recorded() if process.alive(live.owner)}
+
+    def _read_live(self, spec_id: str) -> Live | None:
+        return _record(Live, files.read_json(self.state / "live" / f"{spec_id}.json"))
+
+    # ------------------------------------------------------------ intents
+
+    def intend(self, intent: Intent) -> None:
+        files.write_json(self.state / "intents" / f"{intent.spec}.json", asdict(intent), durable=True)
+
+    def settled(self, spec_id: str) -> None:
+        (self.state / "intents" / f"{spec_id}.json").unlink(missing_ok=True)
+
+    def intents(self) -> list[Intent]:
+        folder = self.state / "intents"
+        found = [files.read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+        return [intent for data in found if (intent := _record(Intent, data)) is not None]
+
+    # ------------------------------------------------------------ evidence
+
+    def new_folder(self, spec_id: str, now: datetime) -> Path:
+        """A folder for one run of a spec; its name sorts by time."""
+        folder = self.state / "runs" / spec_id / f"{now:%Y%m%d-%H%M%S}-{os.getpid()}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def folders(self, spec_id: str) -> list[Path]:
+        """Run folders of a spec, oldest first."""
+        folder = self.state / "runs" / spec_id
+        return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def transcripts(self, spec_id: str) -> list[Path]:
+        """Logs of every run of a spec, oldest first."""
+        logs = [log for folder in self.folders(spec_id) for log in folder.glob("*.log")]
+        return sorted(logs, key=lambda path: path.stat().st_mtime_ns)
+
+    def events(self, spec_id: str) -> list[dict[str, Any]]:
+        """Everything the runs of a spec reported, oldest first; torn lines are left out."""
+        found: list[dict[str, Any]] = []
+        for folder in self.folders(spec_id):
+            with suppress(OSError):
+                for line in (folder / "events.ndjson").read_text(errors="replace").splitlines():
+                    with suppress(ValueError):
+                        found.append(json.loads(line))
+        return found
+
+    # ------------------------------------------------------------ proofs
+
+    def proved(self, key: str) -> bool:
+        """Whether this very (tree, commands, environment) passed on this host before."""
+        return (self.state / "proofs" / key).exists()
+
+    def remember_proof(self, key: str, what: dict[str, Any]) -> None:
+        files.write_json(self.state / "proofs" / key, what)
+
+
+def _record(kind: type[R], data: Any) -> R | None:
+    try:
+        return kind(**data) if isinstance(data, dict) else None
+    except TypeError:
+        return None

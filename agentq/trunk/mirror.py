@@ -1,0 +1,281 @@
+"""The host's own bare copy of the repository: every decision about content is made here, never in a directory
+an agent can write (architecture, decisions 3 and 4).
+
+A spec's work is kept as one commit on the trunk commit it stands on, so rebasing it is one three-way merge of
+trees (`git merge-tree`), without a checkout. Refs: `refs/agentq/trunk`, `refs/agentq/work/<spec>/<stage>`,
+`refs/agentq/wip/<spec>`, `refs/agentq/salvage/<spec>/<n>`.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentq.errors import GitError, Refused
+from agentq.trunk.git import Git
+
+TRUNK = "refs/agentq/trunk"
+SPEC_TRAILER, EPOCH_TRAILER = "Agentq-Spec", "Agentq-Epoch"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One path that differs between two trees. `status`: A, M, D or T; blobs are '' where absent."""
+
+    path: str
+    status: str
+    old: str
+    new: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A path that cannot be merged. Blob ids of base, trunk's and the spec's version, '' where absent."""
+
+    path: str
+    base: str = ""
+    trunk: str = ""
+    spec: str = ""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A rebase by merge: the resulting tree, or the conflicts that stop it."""
+
+    tree: str
+    conflicts: tuple[Conflict, ...] = ()
+    message: str = ""
+
+
+class Mirror:
+    """`path`: the bare repository; `url`: the remote; `branch`: the trunk's name there; `network`: the person's
+    settings for reaching it."""
+
+    def __init__(self, path: Path, url: str, branch: str, network: Mapping[str, str], timeout: float) -> None:
+        self.path, self.url, self.branch = path, url, branch
+        self.git = Git(path)
+        self._network = dict(network)
+        self._timeout = timeout
+
+    def ensure(self) -> None:
+        """Make the bare repository if it is missing; complete once it has its name."""
+        if (self.path / "HEAD").exists():
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        Git(self.path.parent)("init", "--quiet", "--bare", "--template=", str(temporary))
+        try:
+            os.replace(temporary, self.path)
+        except OSError:  # another process was first
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    # ------------------------------------------------------------ trunk
+
+    def fetch(self) -> str:
+        """Bring trunk here; returns its commit. Raises GitError when the remote or the branch is missing."""
+        from filelock import FileLock
+
+        source = f"+refs/heads/{self.branch}:{TRUNK}"
+        with FileLock(str(self.path / "agentq-fetch.lock"), poll_interval=0.01):
+            output = self.git.ask(
+                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url, source,
+                timeout=self._timeout, env=self._network,
+            )  # fmt: skip
+            if output.rc:
+                hint = f"does {self.url} have a branch '{self.branch}'? 'agentq doctor' checks"
+                raise GitError(["fetch"], output.rc, output.stderr, hint)
+            self._copy_attributes()
+        return self.commit(TRUNK)
+
+    def _copy_attributes(self) -> None:
+        """merge-tree in a bare repository reads only info/attributes on git 2.39 (landing fact 7)."""
+        wanted = self.show(TRUNK, ".gitattributes") or b""
+        target = self.path / "info" / "attributes"
+        if (target.read_bytes() if target.exists() else b"") != wanted:
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(wanted)
+
+    def commit(self, name: str) -> str:
+        """The commit a ref or a sha names. Raises GitError when there is none."""
+        return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").text
+
+    def ref(self, name: str) -> str:
+        """The object a full ref name points to, or ''."""
+        return self.git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", name).text
+
+    def set_ref(self, name: str, target: str) -> None:
+        self.git("update-ref", "--end-of-options", name, target)
+
+    def delete_refs(self, prefix: str) -> None:
+        """Delete every ref below `prefix`."""
+        names = self.git("for-each-ref", "--format=%(refname)", prefix).text.split()
+        commands = "".join(f"delete {name}\n" for name in names)
+        if commands:
+            self.git.ask("update-ref", "--stdin", stdin=commands.encode())
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        lines = self.git("for-each-ref", "--format=%(objectname) %(refname)", prefix).text.splitlines()
+        return {name: sha for sha, _, name in (line.partition(" ") for line in lines)}
+
+    def contains(self, commit: str, trunk: str = TRUNK) -> bool:
+        return self.git.ask("merge-base", "--is-ancestor", commit, trunk).rc == 0
+
+    def landing(self, spec_id: str, since: str) -> str:
+        """The newest trunk commit after `since` whose trailers name this spec, or ''."""
+        form = f"--format=%H %(trailers:key={SPEC_TRAILER},valueonly,separator=%x2C)"
+        grep = f"--grep=^{SPEC_TRAILER}: {spec_id}$"
+        for line in self.git("log", "--first-parent", form, grep, f"{since}..{TRUNK}").text.splitlines():
+            sha, _, named = line.partition(" ")
+            if named == spec_id:
+                return sha
+        return ""
+
+    # ------------------------------------------------------------ content
+
+    def tree(self, commit: str) -> str:
+        return self.git("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}").text
+
+    def show(self, commit: str, path: str) -> bytes | None:
+        """The content of a file in a commit, or None."""
+        output = self.git.ask("cat-file", "blob", f"{commit}:{path}")
+        return output.stdout if output.rc == 0 else None
+
+    def blob(self, sha: str) -> bytes:
+        return self.git("cat-file", "blob", sha).stdout if sha else b""
+
+    def files(self, commit: str) -> list[str]:
+        return self.git("ls-tree", "-r", "-z", "--name-only", "--end-of-options", commit).fields
+
+    def blobs(self, commit: str, names: Sequence[str]) -> dict[str, str]:
+        """path → blob id for every file of the tree whose last segment is in `names`."""
+        found = {}
+        for line in self.git("ls-tree", "-r", "-z", "--end-of-options", commit).fields:
+            meta, _, path = line.partition("\t")
+            if path.rsplit("/", 1)[-1] in names:
+                found[path] = meta.split(" ")[2]
+        return found
+
+    def changes(self, before: str, after: str) -> list[Change]:
+        out = self.git("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", before, after).fields
+        found = []
+        for meta, path in zip(out[::2], out[1::2], strict=True):
+            _, mode, old, new, status = meta.split(" ")
+            found.append(Change(path, status[0], old.strip("0") and old, new.strip("0") and new, mode))
+        return found
+
+    def diff(self, before: str, after: str, *, stat: bool = False, color: bool = False) -> str:
+        """The change as text; `stat` for the summary alone."""
+        form = ["--stat=76"] if stat else ["--patch"]
+        shade = "--color=always" if color else "--color=never"
+        return self.git("diff-tree", "-r", shade, "--no-ext-diff", "--no-textconv", *form, before, after).text
+
+    def commit_tree(
+        self, tree: str, parents: Sequence[str], message: str, env: Mapping[str, str] | None = None
+    ) -> str:
+        args = [part for parent in parents for part in ("-p", parent)]
+        return self.git("commit-tree", *args, "-m", message, tree, env=env).text
+
+    def patch_tree(self, tree: str, changes: Sequence[Change]) -> str:
+        """`tree` with the `new` side of `changes` put in (a deletion where it is '')."""
+        index = self.path / f"agentq-index-{os.getpid()}-{tree[:12]}"
+        env = {"GIT_INDEX_FILE": str(index)}
+        try:
+            self.git("read-tree", tree, env=env)
+            lines = b"".join(
+                f"{change.mode if change.new else '0'} {change.new or '0' * 40}\t{change.path}".encode(
+                    "utf-8", "surrogateescape"
+                )
+                + b"\0"
+                for change in changes
+            )
+            output = self.git.ask("update-index", "-z", "--add", "--remove", "--index-info", stdin=lines, env=env)
+            if output.rc:
+                raise GitError(["update-index"], output.rc, output.stderr)
+            return self.git("write-tree", env=env).text
+        finally:
+            index.unlink(missing_ok=True)
+
+    def rebase(self, work: str, onto: str) -> Merged:
+        """The work of one commit (its difference to its parent) on top of `onto`. A clean merge only: what
+        touches the same lines is a conflict for a person (mission row T11)."""
+        output = self.git.ask("merge-tree", "--write-tree", "-z", "--end-of-options", onto, work)
+        if output.rc not in (0, 1):
+            raise GitError(["merge-tree"], output.rc, output.stderr)
+        head, _, rest = output.stdout.partition(b"\0")
+        tree = head.decode()
+        if output.rc == 0:
+            return Merged(tree)
+        listed, _, messages = rest.partition(b"\0\0")
+        sides: dict[str, dict[int, str]] = {}
+        for item in listed.split(b"\0"):
+            meta, _, raw = item.partition(b"\t")
+            if raw:
+                _, blob, side = meta.decode().split(" ")
+                sides.setdefault(raw.decode("utf-8", "surrogateescape"), {})[int(side)] = blob
+        conflicts = tuple(
+            Conflict(path, found.get(1, ""), found.get(2, ""), found.get(3, "")) for path, found in sides.items()
+        )
+        said = [piece.decode("utf-8", "replace").strip() for piece in messages.split(b"\0")]
+        return Merged(tree, conflicts or (Conflict("?"),), "\n".join(m for m in said if m.startswith("CONFLICT")))
+
+    # ------------------------------------------------------------ workspaces
+
+    def import_head(self, workspace: Path, ref: str) -> str:
+        """Copy what HEAD of a workspace points to into `ref` here. Fetching by path is the documented safe way
+        to read a repository one does not trust. Raises Refused when the workspace has no repository or commit."""
+        output = self.git.ask(
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--end-of-options",
+            str(workspace),
+            f"+HEAD:{ref}",
+        )
+        if output.rc:
+            raise Refused(f"the workspace {workspace} has no readable commit: {output.stderr.strip()[-200:]}")
+        return self.commit(ref)
+
+    def snapshot(self, workspace: Path, start: str, known: Path | None = None) -> str:
+        """The tree of the files in a workspace as they are, ignored ones left out. Reads the files under our own
+        git directory and configuration, so nothing in the workspace's `.git` takes effect. `start`: a commit
+        to compare with; `known`: an index of ours whose stat data saves re-reading unchanged files."""
+        index = self.path / f"agentq-snap-{os.getpid()}-{workspace.name}"
+        env = {"GIT_INDEX_FILE": str(index), "GIT_DIR": str(self.path), "GIT_WORK_TREE": str(workspace)}
+        git = Git(workspace, env)
+        try:
+            if known is not None and known.is_file():
+                shutil.copyfile(known, index)
+            if git.ask("read-tree", "--reset", start).rc:
+                index.unlink(missing_ok=True)
+                git("read-tree", "--reset", start)
+            git("-c", "core.bare=false", "add", "--all", "--", ".", timeout=600)
+            return git("write-tree").text
+        finally:
+            index.unlink(missing_ok=True)
+            index.with_name(index.name + ".lock").unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ landing
+
+    def push(self, commit: str, expected: str, marker: str = "") -> tuple[str, str]:
+        """Move trunk from `expected` to `commit`. Returns (outcome, what git said); outcomes: 'landed',
+        'moved' (trunk is elsewhere), 'refused' (the remote says no), 'unknown' (read the trunk to learn).
+        `marker` names the run in the environment of the push, so that it is found if we are killed."""
+        ref = f"refs/heads/{self.branch}"
+        output = self.git.ask(
+            "push", "--porcelain", "--no-verify", f"--force-with-lease={ref}:{expected}",
+            "--end-of-options", self.url, f"{commit}:{ref}", timeout=self._timeout,
+            env={**self._network, **({"AGENTQ_RUN": marker} if marker else {})},
+        )  # fmt: skip
+        lines = [line for line in output.text.splitlines() if f":{ref}" in line]
+        flag = lines[0][:1] if lines else ""
+        said = (lines[0].split("\t")[-1] if lines else output.stderr.strip())[-300:]
+        if output.rc == 0 and flag in (" ", "*", "="):
+            return "landed", said
+        if flag == "!" and ("stale info" in said or "fetch first" in said or "non-fast-forward" in said):
+            return "moved", said
+        if flag == "!" and ("cannot lock ref" in said or "failed to update ref" in said):
+            return "moved", said
+        return ("refused", said) if flag == "!" else ("unknown", said)

@@ -1,0 +1,173 @@
+"""Workspaces: one directory a spec, with a small `.git` of its own that borrows the mirror's objects.
+
+Made like `git clone --shared`, not `git worktree` (24 parallel worktrees: 11–15 fail; 24 shared clones: none).
+Before every stage the `.git` is made anew, so nothing an agent left in it (hooks, configuration, a half-done
+rebase, a lock) has any effect, and the files are only touched where they differ: dependencies stay installed.
+Invariant: nothing is removed here that the caller has not saved first (architecture, decision 8).
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from agentq.trunk.git import Git
+from agentq.trunk.mirror import Mirror
+
+BRANCH = "refs/heads/work"
+LOCK_WAIT = 10.0
+
+
+class Workspaces:
+    """All directories below `root`: `ws/<spec>` for agents, `verify/<slot>` for proofs, `index/` beside them."""
+
+    def __init__(self, root: Path, mirror: Mirror) -> None:
+        self.root, self.mirror = root, mirror
+
+    def path(self, spec_id: str) -> Path:
+        return self.root / "ws" / spec_id
+
+    def proof_path(self, slot: int) -> Path:
+        return self.root / "verify" / str(slot)
+
+    def index_of(self, path: Path) -> Path:
+        """Our own copy of the index as it was when the workspace was prepared."""
+        return self.root / "index" / f"{path.parent.name}-{path.name}"
+
+    def existing(self) -> list[str]:
+        """Spec ids that have a workspace on this host."""
+        folder = self.root / "ws"
+        return sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+
+    def prepare(
+        self, path: Path, commit: str, *, wip_tree: str = "", pristine: bool = False, keep: Sequence[str] = ()
+    ) -> None:
+        """Make `path` a clean checkout of `commit`. `wip_tree`: files of an unfinished attempt, put back as
+        uncommitted changes. `pristine` removes ignored files too, except those below `keep`."""
+        path.mkdir(parents=True, exist_ok=True)
+        index = self.index_of(path)
+        index.parent.mkdir(parents=True, exist_ok=True)
+        git = self._fresh_git(path, commit, index)
+        git("reset", "--hard", "--quiet", commit, timeout=600)
+        ignored = ["-x", *(part for name in keep for part in ("-e", f"/{name.strip('/')}"))] if pristine else []
+        git("clean", "-ffd", "--quiet", *ignored, timeout=600, env={"GIT_LITERAL_PATHSPECS": "0"})
+        if wip_tree:
+            git("read-tree", "-u", "--reset", wip_tree, timeout=600)
+            git("reset", "--mixed", "--quiet", commit)
+        shutil.copyfile(path / ".git" / "index", index)
+
+    def _fresh_git(self, path: Path, commit: str, index: Path) -> Git:
+        _remove(path / ".git")
+        git = Git(path)
+        git("init", "--quiet", "--template=", "--initial-branch=work", ".")
+        objects = path / ".git" / "objects" / "info"
+        objects.mkdir(exist_ok=True)
+        (objects / "alternates").write_text(f"{self.mirror.path / 'objects'}\n")
+        settings = (path / ".git" / "config").read_text()
+        (path / ".git" / "config").write_text(
+            settings + "[user]\n\tname = agentq\n\temail = agentq@localhost\n[gc]\n\tauto = 0\n"
+        )
+        git("update-ref", BRANCH, commit)
+        if index.is_file():
+            shutil.copyfile(index, path / ".git" / "index")
+        return git
+
+    def restore_files(self, path: Path, commit: str, paths: Sequence[str]) -> None:
+        """Put `paths` of a workspace back to what they are in `commit`, without its own configuration."""
+        env = {
+            "GIT_DIR": str(self.mirror.path),
+            "GIT_WORK_TREE": str(path),
+            "GIT_INDEX_FILE": str(path) + ".index",
+        }
+        git = Git(path, env)
+        try:
+            git("read-tree", commit)
+            for start in range(0, len(paths), 500):
+                git("-c", "core.bare=false", "checkout-index", "--force", "--", *paths[start : start + 500])
+        finally:
+            Path(env["GIT_INDEX_FILE"]).unlink(missing_ok=True)
+
+    def retire(self, path: Path, spare: int) -> None:
+        """A finished workspace: kept for the next spec, dependencies installed, if fewer than `spare` wait."""
+        idle = self.root / "idle"
+        idle.mkdir(parents=True, exist_ok=True)
+        if len(list(idle.iterdir())) >= spare:
+            self.remove(path)
+            return
+        target = idle / f"{path.name}-{os.getpid()}"
+        with suppress(OSError):
+            os.replace(path, target)
+            self._move_notes(path, target)
+
+    def adopt_idle(self, path: Path) -> bool:
+        """Take a waiting workspace for `path`; the rename decides between two who want it."""
+        idle = self.root / "idle"
+        for candidate in sorted(idle.iterdir()) if idle.is_dir() else []:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.rename(candidate, path)
+            except OSError:
+                continue
+            self._move_notes(candidate, path)
+            return True
+        return False
+
+    def _move_notes(self, source: Path, target: Path) -> None:
+        for suffix in ("", ".setup"):
+            old, new = self.index_of(source), self.index_of(target)
+            with suppress(OSError):
+                os.replace(old.with_name(old.name + suffix), new.with_name(new.name + suffix))
+
+    def remove(self, path: Path) -> None:
+        """Delete a workspace. The caller has saved what is in it."""
+        _remove(path)
+        index = self.index_of(path)
+        index.unlink(missing_ok=True)
+        index.with_name(index.name + ".setup").unlink(missing_ok=True)
+
+
+def wait_for_index_lock(path: Path, seconds: float = LOCK_WAIT) -> bool:
+    """Wait until nobody holds the index of a workspace (mission row T12); False if it is still locked then.
+    A lock that nothing has open is left by a dead process: the fresh `.git` of the next stage ends it."""
+    lock = path / ".git" / "index.lock"
+    deadline = time.monotonic() + seconds
+    while lock.exists():
+        if not _held(lock):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process has `lock` open; assumed where /proc cannot tell."""
+    proc = Path("/proc")
+    if not (proc / "self" / "fd").is_dir():
+        return True
+    target = os.path.realpath(lock)
+    for folder in proc.glob("[0-9]*/fd"):
+        with suppress(OSError):
+            for link in folder.iterdir():
+                with suppress(OSError):
+                    if os.readlink(link) == target:
+                        return True
+    return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path, onerror=_make_writable)
+
+
+def _make_writable(function: object, name: str, _info: object) -> None:
+    """An agent may have taken write permission away; ours to give back below the workspace."""
+    with suppress(OSError):
+        Path(name).parent.chmod(0o700)
+        Path(name).chmod(0o700)
+        if callable(function):
+            function(name)

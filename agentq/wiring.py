@@ -1,0 +1,227 @@
+"""The one place that names concrete classes and reads the environment (composition root)."""
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentq import config as settings
+from agentq import machine, process, repository
+from agentq.config import Config
+from agentq.errors import ConfigError, UserError
+from agentq.repository import Repository
+from agentq.store.runs import Runs
+
+if TYPE_CHECKING:
+    from agentq.databases.base import Databases
+    from agentq.drivers.base import Driver
+    from agentq.flows.advise import Situation
+    from agentq.flows.services import Observer, Services
+    from agentq.store.file import FileStore
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Stops:
+    """Counts requests to stop: Ctrl-C, SIGTERM and SIGHUP. Call `listen` once, in the main thread."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._heard)
+
+    def _heard(self, _number: int, _frame: object) -> None:
+        self.count += 1
+
+    def __call__(self) -> str | None:
+        return "stopped on request" if self.count else None
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every command has: the repository and its settings. Cheap to build."""
+
+    repo: Repository
+    config: Config
+    runs: Runs
+
+    def store(self) -> "FileStore":
+        from agentq.store.file import FileStore
+
+        return FileStore(self.repo.queue_file, repository.private_dir(self.repo.state))
+
+    def situation(self, store: "FileStore") -> "Situation":
+        from agentq.core import board
+        from agentq.flows.advise import situation
+
+        queue = store.read().queue
+        seen = board.of_queue(queue, self.config.schedule.default_hours)
+        return situation(seen, self.config, self.runs, machine.available_gb(), time.monotonic)
+
+
+def strip_git(environment: dict[str, str]) -> None:
+    """An agentq started from a git hook inherits GIT_DIR and would work on the wrong repository."""
+    for name in [name for name in environment if name.startswith("GIT_")]:
+        del environment[name]
+
+
+def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Base:
+    """Raises UserError outside a repository, ConfigError on bad settings."""
+    repo = repository.find((start or Path.cwd()).resolve())
+    config = settings.load(repo.root, dict(os.environ), overrides or {})
+    return Base(repo, config, Runs(repo.state))
+
+
+def workspaces_root(repo: Repository, config: Config, env: Mapping[str, str]) -> Path:
+    """Where this repository's workspaces live: outside the checkout (architecture, decision 3)."""
+    if config.machine.workspaces:
+        root = Path(config.machine.workspaces).expanduser()
+    else:
+        state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
+        digest = hashlib.sha256(str(repo.common.resolve()).encode()).hexdigest()[:8]
+        root = Path(state) / "agentq" / f"{repo.root.name}-{digest}"
+    if root.resolve().is_relative_to(repo.root.resolve()):
+        raise ConfigError(
+            ".machine",
+            "workspaces",
+            f"{root} lies inside the checkout",
+            "choose a folder outside the repository",
+        )
+    return root
+
+
+def remote_url(repo: Repository, config: Config) -> str:
+    """The address of the trunk's remote. Raises UserError when there is none."""
+    from agentq.trunk.git import Git
+
+    asked = Git(repo.root).ask("remote", "get-url", "--push", config.trunk.remote)
+    if asked.rc or not asked.text:
+        raise UserError(
+            f"the repository has no remote '{config.trunk.remote}' to land on",
+            "'agentq init' offers a bare hub; or 'git remote add origin URL'",
+        )
+    url = asked.text.splitlines()[0]
+    local = repo.root / url
+    return str(local.resolve()) if "://" not in url and ":" not in url.split("/")[0] and local.exists() else url
+
+
+def services(made: Base, observer: "Observer | None" = None, stops: Stops | None = None) -> "Services":
+    """Everything a flow needs, from the settings."""
+    from agentq.flows.services import Services, silent
+    from agentq.trunk.git import network_config
+    from agentq.trunk.mirror import Mirror
+    from agentq.trunk.workspace import Workspaces
+
+    repo, config = made.repo, made.config
+    root = workspaces_root(repo, config, os.environ)
+    mirror = Mirror(
+        root / "mirror.git", remote_url(repo, config), config.trunk.branch,
+        network_config(repo.root, os.environ), config.trunk.push_timeout_seconds,
+    )  # fmt: skip
+    mirror.ensure()
+    return Services(
+        repo=repo, config=config, store=made.store(), runs=made.runs, mirror=mirror,
+        workspaces=Workspaces(root, mirror), databases=databases(repo, config, root), driver=driver(config),
+        clock=SystemClock(), owner=process.identity(os.getpid()) or "", identity=_identity(repo),
+        observer=observer or silent, stop=stops or (lambda: None),
+    )  # fmt: skip
+
+
+def _identity(repo: Repository) -> dict[str, str]:
+    """The person's own name on what lands, if git knows it."""
+    from agentq.trunk.git import Git, user_config
+
+    git = Git(repo.root)
+    env = user_config(os.environ)
+    name, email = git.ask("config", "user.name", env=env).text, git.ask("config", "user.email", env=env).text
+    if not name or not email:
+        return {}
+    return {
+        "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email,
+    }  # fmt: skip
+
+
+def databases(repo: Repository, config: Config, root: Path) -> "Databases":
+    from agentq.databases.none import NoDatabases
+    from agentq.databases.sqlite import SqliteDatabases
+
+    chosen = config.database
+    providers: dict[str, Any] = {
+        "none": NoDatabases,
+        "sqlite": lambda: SqliteDatabases(chosen.url, repo.root, root / "databases", chosen.env),
+    }
+    return providers[chosen.provider]()  # type: ignore[no-any-return]
+
+
+def driver(config: Config) -> "Driver":
+    from agentq.drivers.command import CommandDriver
+
+    if config.agent.driver != "command":
+        raise UserError(f"there is no driver '{config.agent.driver}'", "this version has 'command'")
+    return CommandDriver(config.agent.command, config.agent.env)
+
+
+def recording(show: "Observer") -> "Observer":
+    """An observer that also keeps each event in the newest evidence folder of its spec (events.ndjson)."""
+    import json
+    from contextlib import suppress
+
+    folders: dict[str, Path] = {}
+
+    def observe(event: str, data: dict[str, Any]) -> None:
+        show(event, data)
+        spec_id = str(data.get("spec", ""))
+        if event == "evidence":
+            folders[spec_id] = Path(str(data["folder"]))
+        folder = folders.get(spec_id)
+        if folder is None:
+            return
+        line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **data}
+        with suppress(OSError), (folder / "events.ndjson").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+
+    return observe
+
+
+def follow_parent() -> None:
+    """A worker whose `agentq work` dies is asked to end too (Linux; elsewhere `recover` ends it later)."""
+    import ctypes
+    import sys
+
+    parent = os.getppid()
+    if sys.platform == "linux":
+        pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pdeathsig, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent or parent == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def work(made: Base, at_once: int | None, only: list[str], stops: Stops, view: Any) -> Any:
+    """Run the work flow: `view.event(kind, data)` hears everything, `view.tick()` is called in between."""
+    from agentq.flows.recover import recover
+    from agentq.flows.work import Work, run_command
+
+    instances = made.config.machine.instances
+    made_services = services(made, view.event)
+    recover(made_services)
+    store = made_services.store
+    flow = Work(
+        folder=made.repo.root, look=lambda: made.situation(store),  # type: ignore[arg-type]
+        command=run_command, stops=lambda: stops.count, observer=view.event, tick=view.tick,
+        at_once=min(at_once or instances, instances), only=frozenset(only),
+    )  # fmt: skip
+    return flow.run()

@@ -1,0 +1,543 @@
+"""Looking at real project layouts in real repositories, and writing what `agentq init` proposes."""
+
+import json
+import os
+import subprocess
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from agentq.config import Machine, load, policy
+from agentq.core.document import Reader
+from agentq.core.tomltext import dump
+from agentq.errors import GitError, UserError
+from agentq.flows import detect, setup
+from agentq.flows.detect import Commands, Project
+from agentq.trunk.git import Git
+
+Layout = Mapping[str, str]
+
+
+def git(root: Path, *args: str) -> str:
+    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def write(root: Path, layout: Layout) -> None:
+    for name, text in layout.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def repository(root: Path, layout: Layout | None = None, branch: str = "main") -> Path:
+    root.mkdir(parents=True)
+    git(root, "init", "-q", "-b", branch)
+    write(root, layout or {"README": "hello\n"})
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "first")
+    return root
+
+
+def cloned(tmp_path: Path, branch: str = "main") -> Path:
+    source = repository(tmp_path / "source", branch=branch)
+    git(tmp_path, "clone", "-q", "--bare", str(source), "hub.git")
+    git(tmp_path, "clone", "-q", "hub.git", "checkout")
+    return tmp_path / "checkout"
+
+
+def state(root: Path) -> dict[str, bytes]:
+    """Every file below `root`, .git's own included, except what git rewrites when it only looks."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.name != "index"
+    }
+
+
+def plan(root: Path, **more: object) -> setup.Plan:
+    return setup.plan(root, root.parent / "spaces", os.environ, **more)  # type: ignore[arg-type]
+
+
+def everywhere(name: str) -> str | None:
+    return f"/usr/bin/{name}"
+
+
+def without_python(name: str) -> str | None:
+    return None if name == "python" else f"/usr/bin/{name}"
+
+
+TEST_FILE = {"tests/test_one.py": "def test_one():\n    pass\n"}
+VITEST = '{"scripts": {"test": "vitest run", "lint": "eslint ."}, "devDependencies": {"vitest": "1"}}'
+PYTEST = "python -m pytest -q"
+LAYOUTS: dict[str, tuple[Layout, Commands]] = {
+    "pytest in pyproject": (
+        {"pyproject.toml": '[project]\nname = "x"\n[tool.pytest.ini_options]\n[tool.ruff]\n'},
+        Commands("", f"{PYTEST} {{files}}", ("python -m ruff check .", PYTEST), (), ("pyproject.toml",)),
+    ),
+    "pytest as a requirement, mypy with files": (
+        {"requirements-dev.txt": "pytest>=8\n", "pyproject.toml": '[tool.mypy]\nstrict = true\nfiles = ["x"]\n'},
+        Commands("", f"{PYTEST} {{files}}", ("python -m mypy", PYTEST), (), ("pyproject.toml",)),
+    ),
+    "mypy without files is not run": (
+        {"pyproject.toml": '[tool.mypy]\nstrict = true\n[tool.other]\nfiles = ["x"]\n', "pytest.ini": "[pytest]\n"},
+        Commands("", f"{PYTEST} {{files}}", (PYTEST,), (), ("pyproject.toml",)),
+    ),
+    "a commented requirement does not count": (
+        {"requirements.txt": "# pytest\nflask\n"},
+        Commands(),
+    ),
+    "flake8 in setup.cfg": (
+        {"setup.cfg": "[flake8]\n[tool:pytest]\n"},
+        Commands("", f"{PYTEST} {{files}}", ("python -m flake8", PYTEST), (), ("setup.cfg",)),
+    ),
+    "plain test functions mean pytest": (
+        TEST_FILE,
+        Commands("", f"{PYTEST} {{files}}", (PYTEST,), (), ("tests/test_one.py",)),
+    ),
+    "src layout tests the workspace, not what is installed": (
+        {"pyproject.toml": "[tool.pytest.ini_options]\n", "src/pack/__init__.py": ""},
+        Commands("", f"PYTHONPATH=src {PYTEST} {{files}}", (f"PYTHONPATH=src {PYTEST}",), (), ("pyproject.toml",)),
+    ),
+    "unittest": (
+        {"setup.py": "", "tests/test_a.py": "import unittest\n"},
+        Commands(
+            "",
+            "python -m unittest -q {files}",
+            ("python -m unittest discover -q -s tests",),
+            (),
+            ("setup.py",),
+        ),
+    ),
+    "unittest in a package": (
+        {"tests/__init__.py": "", "tests/test_a.py": "from unittest import TestCase\n"},
+        Commands(
+            "", "python -m unittest -q {files}", ("python -m unittest discover -q",), (), ("tests/test_a.py",)
+        ),
+    ),
+    "uv with an extra": (
+        {
+            "uv.lock": "",
+            "pyproject.toml": '[project]\nname = "x"\n[project.optional-dependencies]\ndev = ["pytest>=8"]\n',
+        },
+        Commands(
+            "uv sync --extra dev",
+            f"uv run {PYTEST} {{files}}",
+            (f"uv run {PYTEST}",),
+            (".venv",),
+            ("pyproject.toml",),
+        ),
+    ),
+    "poetry": (
+        {"poetry.lock": "", "pyproject.toml": "[tool.poetry]\n[tool.pytest.ini_options]\n"},
+        Commands(
+            "poetry install", f"poetry run {PYTEST} {{files}}", (f"poetry run {PYTEST}",), (), ("pyproject.toml",)
+        ),
+    ),
+    "npm": (
+        {"package.json": VITEST, "package-lock.json": "{}"},
+        Commands(
+            "npm ci",
+            "npm run test -- {files}",
+            ("npm run lint", "npm run test"),
+            ("node_modules",),
+            ("package.json",),
+        ),
+    ),
+    "pnpm": (
+        {"package.json": VITEST, "pnpm-lock.yaml": ""},
+        Commands(
+            "pnpm install --frozen-lockfile",
+            "pnpm run test {files}",
+            ("pnpm run lint", "pnpm run test"),
+            ("node_modules",),
+            ("package.json",),
+        ),
+    ),
+    "yarn 4": (
+        {"package.json": '{"scripts": {"test": "jest"}}', "yarn.lock": "", ".yarnrc.yml": ""},
+        Commands(
+            "yarn install --immutable",
+            "yarn run test {files}",
+            ("yarn run test",),
+            ("node_modules",),
+            ("package.json",),
+        ),
+    ),
+    "a chained npm script takes no files": (
+        {"package.json": '{"scripts": {"test": "jest && node other.js"}}'},
+        Commands("", "npm run test", ("npm run test",), (), ("package.json",)),
+    ),
+    "npm's placeholder is no test": (
+        {"package.json": '{"scripts": {"test": "echo \\"Error: no test specified\\" && exit 1"}}'},
+        Commands(),
+    ),
+    "package.json that is no JSON": ({"package.json": "{"}, Commands()),
+    "pyproject that is no TOML": ({"pyproject.toml": "[[[", "uv.lock": ""}, Commands("uv sync", "", (), (".venv",), ("pyproject.toml",))),
+    "cargo": ({"Cargo.toml": "[package]\n"}, Commands("", "cargo test", ("cargo test",), (), ("Cargo.toml",))),
+    "go": (
+        {"go.mod": "module x\n"},
+        Commands("go mod download", "go test ./...", ("go vet ./...", "go test ./..."), (), ("go.mod",)),
+    ),
+    "make": (
+        {"Makefile": "CC := gcc\ntest: build\n\ttrue\nlint:\n\ttrue\n"},
+        Commands("", "make test", ("make lint", "make test"), (), ("Makefile",)),
+    ),
+    "a make variable is no target": ({"Makefile": "test := 1\nlint = 2\n"}, Commands()),
+    "make lints what pytest tests": (
+        {"pyproject.toml": "[tool.pytest.ini_options]\n", "Makefile": "lint:\n\ttrue\ntest:\n\ttrue\n"},
+        Commands("", f"{PYTEST} {{files}}", ("make lint", PYTEST), (), ("pyproject.toml", "Makefile")),
+    ),
+    "tox": (
+        {"tox.ini": "[testenv]\ncommands = nose {posargs}\n", "Makefile": "lint:\n\ttrue\n"},
+        Commands("", "tox -q -- {files}", ("make lint", "tox -q"), (), ("Makefile", "tox.ini")),
+    ),
+    "tox without posargs": ({"tox.ini": "[testenv]\n"}, Commands("", "tox -q", ("tox -q",), (), ("tox.ini",))),
+    "two languages": (
+        {"pyproject.toml": "[tool.pytest.ini_options]\n", "package.json": VITEST, "package-lock.json": "{}"},
+        Commands(
+            "npm ci",
+            f"{PYTEST} {{files}}",
+            ("npm run lint", PYTEST, "npm run test"),
+            ("node_modules",),
+            ("pyproject.toml", "package.json"),
+        ),
+    ),
+    "nothing": ({"README": ""}, Commands()),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_commands_of_a_layout(tmp_path: Path, name: str) -> None:
+    layout, expected = LAYOUTS[name]
+    write(tmp_path, layout)
+    assert detect.commands(Project(tmp_path), everywhere) == expected
+
+
+def test_python3_where_there_is_no_python(tmp_path: Path) -> None:
+    write(tmp_path, TEST_FILE)
+    assert detect.commands(Project(tmp_path), without_python).test == "python3 -m pytest -q {files}"
+
+
+def test_detected_pytest_command_runs_the_named_file(tmp_path: Path) -> None:
+    write(tmp_path, {**TEST_FILE, "tests/test_two.py": "def test_two():\n    assert False\n"})
+    import sys
+
+    told = detect.commands(Project(tmp_path), everywhere)
+    command = told.test.replace("python", sys.executable, 1).replace("{files}", "tests/test_one.py")
+    assert subprocess.run(command, shell=True, cwd=tmp_path, check=False, capture_output=True).returncode == 0
+    suite = told.verify[-1].replace("python", sys.executable, 1)
+    assert subprocess.run(suite, shell=True, cwd=tmp_path, check=False, capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ({".env": "DATABASE_URL=sqlite:///data/dev.db\n"}, ("DATABASE_URL", "sqlite:///data/dev.db")),
+        ({".env.example": "export DATABASE_URL='sqlite:///./dev.db'\n"}, ("DATABASE_URL", "sqlite:///dev.db")),
+        ({".env": "A_URL=sqlite:///a.db\nDATABASE_URL=sqlite:///b.db"}, ("DATABASE_URL", "sqlite:///b.db")),
+        ({".env": "APP_DB=sqlite:///a.db # dev\n"}, ("APP_DB", "sqlite:///a.db")),
+        ({".env": "DATABASE_URL=sqlite://:memory:\n", ".env.example": ""}, ("", "")),
+        ({".env": "DATABASE_URL=sqlite:///:memory:\n"}, ("", "")),
+        ({".env": "# DATABASE_URL=sqlite:///a.db\nDATABASE_URL=postgres://u:p@h/x\n"}, ("", "")),
+        ({".env": "DATABASE_URL=sqlite:////elsewhere/dev.db\n"}, ("DATABASE_URL", "sqlite:////elsewhere/dev.db")),
+        ({}, ("", "")),
+    ],
+)
+def test_database_of_an_env_file(tmp_path: Path, layout: Layout, expected: tuple[str, str]) -> None:
+    write(tmp_path, layout)
+    assert detect.database(Project(tmp_path)) == expected
+
+
+def test_database_inside_the_checkout_becomes_relative(tmp_path: Path) -> None:
+    write(tmp_path, {".env": f"DATABASE_URL=sqlite:///{tmp_path}/data/dev.db\n"})
+    assert detect.database(Project(tmp_path)) == ("DATABASE_URL", "sqlite:///data/dev.db")
+
+
+# ------------------------------------------------------------ trunk
+
+
+def found(root: Path, wanted: str = "") -> tuple[str, str]:
+    trunk = detect.trunk(Git(root), wanted, os.environ)
+    return trunk.remote, trunk.branch
+
+
+def test_trunk_is_the_default_branch_of_the_remote(tmp_path: Path) -> None:
+    root = cloned(tmp_path, "develop")
+    git(root, "switch", "-q", "-c", "feature")
+    assert found(root) == ("origin", "develop")
+
+
+def test_trunk_is_asked_of_a_remote_that_was_added_by_hand(tmp_path: Path) -> None:
+    root = cloned(tmp_path, "develop")
+    git(root, "remote", "set-head", "origin", "--delete")
+    git(root, "switch", "-q", "-c", "feature")
+    assert found(root) == ("origin", "develop")
+
+
+def test_trunk_without_a_remote_is_the_current_branch(tmp_path: Path) -> None:
+    assert found(repository(tmp_path / "x", branch="stable")) == ("", "stable")
+
+
+def test_trunk_of_a_remote_that_is_not_called_origin(tmp_path: Path) -> None:
+    root = cloned(tmp_path)
+    git(root, "remote", "rename", "origin", "upstream")
+    assert found(root) == ("upstream", "main")
+    assert 'remote = "upstream"' in plan(root).changes[0].data.decode()
+
+
+def test_trunk_of_a_remote_that_does_not_answer(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x")
+    git(root, "remote", "add", "origin", str(tmp_path / "gone.git"))
+    assert found(root) == ("origin", "main")
+
+
+def test_trunk_on_a_detached_head(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x", branch="master")
+    git(root, "checkout", "-q", "--detach")
+    assert found(root) == ("", "master")
+    git(root, "branch", "-q", "-m", "master", "other")
+    with pytest.raises(UserError) as told:
+        found(root)
+    assert "detached" in told.value.message and "--branch" in told.value.hint
+    assert found(root, "other") == ("", "other")
+
+
+def test_a_branch_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no branch 'nope'"):
+        found(repository(tmp_path / "x"), "nope")
+
+
+def test_a_repository_without_a_commit(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    with pytest.raises(UserError) as told:
+        plan(tmp_path)
+    assert "no commit" in told.value.message and "git commit" in told.value.hint
+
+
+# ------------------------------------------------------------ files
+
+
+def test_everything_written_can_be_read_by_agentq(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x", {**TEST_FILE, ".env": "APP_DB=sqlite:///dev.db\n"})
+    written = setup.apply(plan(root))
+    assert written == [
+        "agents/config.toml", "agents/queue.json", "agents/queue.schema.json", ".machine", ".gitignore", "AGENTS.md",
+    ]  # fmt: skip
+    config = load(root, {})
+    assert config.commands.verify and config.trunk.branch == "main"
+    assert (config.database.provider, config.database.url, config.database.env) == ("sqlite", "sqlite:///dev.db", "APP_DB")
+    assert config.machine.instances >= 1 and config.machine.name and config.machine.type
+    text = (root / "agents" / "queue.json").read_text()
+    assert Reader().parse(text).queue.ready == ()
+    schema = json.loads((root / "agents" / "queue.schema.json").read_text())
+    import jsonschema
+
+    jsonschema.validate(json.loads(text), schema)
+    assert git(root, "status", "--porcelain", "--", ".machine") == ""
+
+
+def test_the_agents_offered_in_config_toml_are_valid_when_uncommented(tmp_path: Path) -> None:
+    text = plan(repository(tmp_path / "x")).changes[0].data.decode()
+    offered = [line[2:] for line in text.splitlines() if line.startswith(("# command =", "# env ="))]
+    assert len(offered) == 3
+    for line in offered:
+        assert policy(text.replace(f"# {line}", line), "config.toml").agent != policy(text, "config.toml").agent
+
+
+def test_strange_names_stay_texts_in_config_toml() -> None:
+    trunk = detect.Trunk("up", 'we"ird', "")
+    told = Commands("a && b", 'x "@DATABASE@" {files}', ("c\\d",), ("k",))
+    data = tomllib.loads(setup.config_text(trunk, told, "X", "sqlite:///@TRUNK@.db"))
+    assert data["trunk"] == {"remote": "up", "branch": 'we"ird'}
+    assert data["commands"] == {"setup": "a && b", "test": told.test, "verify": ["c\\d"], "keep": ["k"]}
+    assert data["database"] == {"provider": "sqlite", "url": "sqlite:///@TRUNK@.db", "env": "X"}
+    assert dump(trunk.branch) in setup.config_text(trunk, told, "", "")
+
+
+def test_twice_changes_nothing(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x", TEST_FILE)
+    setup.apply(plan(root))
+    before = state(root)
+    again = plan(root)
+    assert again.pending == () and again.notes == ()
+    assert setup.apply(again) == []
+    assert state(root) == before
+
+
+def test_planning_changes_nothing(tmp_path: Path) -> None:
+    root = cloned(tmp_path)
+    before = state(tmp_path)
+    assert len(plan(root).pending) == 6
+    assert state(tmp_path) == before
+
+
+def test_what_exists_is_kept(tmp_path: Path) -> None:
+    mine = {
+        "agents/config.toml": "# mine\n", "agents/queue.json": "{broken", "agents/queue.schema.json": "{}",
+        ".machine": "instances = 7\n", ".gitignore": "*.pyc\n/.machine", "AGENTS.md": "# Rules\n\nBe kind.",
+    }  # fmt: skip
+    root = repository(tmp_path / "x", mine)
+    made = plan(root)
+    assert {one.path: one.action for one in made.changes} == {
+        "agents/config.toml": "keep", "agents/queue.json": "keep", "agents/queue.schema.json": "keep",
+        ".machine": "keep", ".gitignore": "append", "AGENTS.md": "append",
+    }  # fmt: skip
+    assert "schema --write" in made.changes[2].note
+    setup.apply(made)
+    for name in list(mine)[:4]:
+        assert (root / name).read_text() == mine[name]
+    assert (root / ".gitignore").read_text() == "*.pyc\n/.machine\n\n# agentq\nagents/.queue.json.*\n"
+    assert (root / "AGENTS.md").read_text().startswith("# Rules\n\nBe kind.\n\n<!-- agentq -->\n")
+
+
+def test_the_block_in_agents_md_is_renewed_and_nothing_else(tmp_path: Path) -> None:
+    before = "# Top\n<!-- agentq -->\nold words\n<!-- /agentq -->\n\nBottom without newline"
+    root = repository(tmp_path / "x", {"AGENTS.md": before})
+    made = plan(root)
+    assert made.changes[-1].action == "update"
+    setup.apply(made)
+    after = (root / "AGENTS.md").read_text()
+    assert after.startswith("# Top\n<!-- agentq -->\n## agentq") and "old words" not in after
+    assert after.endswith("<!-- /agentq -->\n\nBottom without newline")
+    assert plan(root).changes[-1].action == "keep"
+
+
+def test_a_half_block_in_agents_md_is_left_alone(tmp_path: Path) -> None:
+    change = plan(repository(tmp_path / "x", {"AGENTS.md": "<!-- agentq -->\nwords\n"})).changes[-1]
+    assert change.action == "keep" and "without" in change.note
+
+
+@pytest.mark.parametrize("name", ["AGENTS.md", ".gitignore"])
+def test_bytes_and_line_ends_of_a_person_stay(tmp_path: Path, name: str) -> None:
+    root = repository(tmp_path / "x")
+    before = b"caf\xe9\r\nline\r\n"
+    (root / name).write_bytes(before)
+    setup.apply(plan(root))
+    after = (root / name).read_bytes()
+    assert after.startswith(before + b"\r\n") and b"\n" not in after.replace(b"\r\n", b"")
+    assert plan(root).pending == ()
+
+
+def test_a_link_inside_the_checkout_is_followed(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x", {"CLAUDE.md": "hi\n"})
+    (root / "AGENTS.md").symlink_to("CLAUDE.md")
+    setup.apply(plan(root))
+    assert (root / "AGENTS.md").is_symlink()
+    assert (root / "CLAUDE.md").read_text().startswith("hi\n\n<!-- agentq -->")
+
+
+def test_a_link_out_of_the_checkout_is_refused(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x")
+    (tmp_path / "elsewhere").mkdir()
+    (root / "agents").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="leads out of the repository"):
+        plan(root)
+
+
+def test_agents_that_is_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="agents is a file"):
+        plan(repository(tmp_path / "x", {"agents": "smith\n"}))
+
+
+def test_a_file_that_appears_after_the_plan_is_kept(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x")
+    made = plan(root)
+    write(root, {"agents/queue.json": "mine"})
+    assert "agents/queue.json" not in setup.apply(made)
+    assert (root / "agents" / "queue.json").read_text() == "mine"
+
+
+def test_notes_tell_what_a_person_must_decide(tmp_path: Path) -> None:
+    notes = "\n".join(plan(repository(tmp_path / "x", {".gitignore": "agents/\n"})).notes)
+    assert "no test command" in notes and "choose an agent" in notes and "git ignores agents/" in notes
+    notes = "\n".join(plan(repository(tmp_path / "y", {"Cargo.toml": ""})).notes)
+    assert "takes no files" in notes
+
+
+def test_a_dirty_checkout_keeps_its_changes(tmp_path: Path) -> None:
+    root = cloned(tmp_path)
+    write(root, {"README": "changed\n", "staged": "s\n", "loose": "l\n"})
+    git(root, "add", "staged")
+    head, before = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain").splitlines()
+    setup.apply(plan(root))
+    after = git(root, "status", "--porcelain").splitlines()
+    assert set(before) < set(after) and git(root, "rev-parse", "HEAD") == head
+    assert {line[3:] for line in set(after) - set(before)} == {".gitignore", "AGENTS.md", "agents/"}
+
+
+# ------------------------------------------------------------ the hub
+
+
+def test_a_hub_holds_the_trunk_and_becomes_origin(tmp_path: Path) -> None:
+    root = repository(tmp_path / "proj", branch="trunk")
+    made = plan(root)
+    assert made.hub == tmp_path / "proj-hub.git" and made.trunk.remote == ""
+    write(root, {"README": "dirty\n"})
+    setup.make_hub(root, made.hub, "trunk")
+    assert git(made.hub, "rev-parse", "HEAD") == git(root, "rev-parse", "HEAD")
+    assert git(root, "rev-parse", "origin/trunk") == git(root, "rev-parse", "trunk")
+    assert git(root, "status", "--porcelain") == "M README"
+    assert plan(root).hub is None and plan(root, hub=made.hub).hub is None
+    with pytest.raises(UserError, match="already has the remote"):
+        plan(root, hub=tmp_path / "another.git")
+
+
+def test_a_hub_that_was_begun_is_finished(tmp_path: Path) -> None:
+    root, hub = repository(tmp_path / "proj"), tmp_path / "h.git"
+    setup.make_hub(root, hub, "main")
+    git(root, "remote", "remove", "origin")
+    setup.make_hub(root, hub, "main")
+    assert git(root, "remote", "get-url", "origin") == str(hub)
+
+
+def _file(hub: Path) -> None:
+    hub.write_text("x")
+
+
+def _full(hub: Path) -> None:
+    write(hub, {"letter": "x"})
+
+
+def _other(hub: Path) -> None:
+    git(repository(hub.parent / "other"), "clone", "-q", "--bare", ".", str(hub))
+
+
+def _checkout(hub: Path) -> None:
+    repository(hub)
+
+
+@pytest.mark.parametrize("occupy", [_file, _full, _other, _checkout])
+def test_a_place_that_is_taken_is_not_made_a_hub(tmp_path: Path, occupy: Callable[[Path], None]) -> None:
+    root, hub = repository(tmp_path / "proj", {"a": "b"}), tmp_path / "h.git"
+    occupy(hub)
+    before = state(tmp_path)
+    with pytest.raises(UserError, match=r"h\.git"):
+        setup.make_hub(root, hub, "main")
+    assert state(tmp_path) == before and git(root, "remote") == ""
+
+
+def test_a_hub_inside_the_checkout_is_refused(tmp_path: Path) -> None:
+    root = repository(tmp_path / "proj")
+    with pytest.raises(UserError, match="inside the checkout"):
+        setup.make_hub(root, root / "hub.git", "main")
+
+
+def test_a_hub_that_cannot_be_pushed_to_leaves_no_remote(tmp_path: Path) -> None:
+    root = repository(tmp_path / "proj")
+    with pytest.raises(GitError):
+        setup.make_hub(root, tmp_path / "h.git", "no-such-branch")
+    assert git(root, "remote") == ""
+
+
+# ------------------------------------------------------------ this host
+
+
+def test_the_host_keeps_what_a_person_named(tmp_path: Path) -> None:
+    host = setup.host(tmp_path, Machine(name="anvil", type="forge", workspaces="/srv/ws", instances=99))
+    data = tomllib.loads(host.text)
+    assert (data["name"], data["type"], data["workspaces"]) == ("anvil", "forge", "/srv/ws")
+    assert data["instances"] == host.proposal.instances
+    assert host.reason.endswith(".") and host.reason[0].isupper()
