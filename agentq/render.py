@@ -184,6 +184,21 @@ def why(found: dict[str, Any]) -> None:
         out.print(Text(f"  └ {line}", style="dim"))
 
 
+def landed(entries: Sequence[Any]) -> None:
+    """What landed: seconds per stage, attempts, commit."""
+    table = _table(
+        "SPEC", "TITLE", *((name, {"justify": "right"}) for name in ("TEST", "IMPL", "VERIFY")), "LANDED"
+    )
+    for entry in entries:
+        cells = []
+        for stage in ("test", "implement", "verify"):
+            record = entry.stages.get(stage)
+            tries = f" ×{record.attempts}" if record and record.attempts > 1 else ""
+            cells.append(Text(f"{record.seconds:.1f} s{tries}" if record else "–"))
+        table.add_row(Text(entry.id), Text(one_line(entry.title, 32)), *cells, Text(entry.landed[:10]))
+    console().print(table)
+
+
 # ---------------------------------------------------------------- running
 
 
@@ -367,7 +382,7 @@ def work_view(base: Any) -> "WorkView | Lines":
     """The live view on a terminal, plain lines elsewhere."""
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return Lines(sys.stdout, named=True)
-    queue = base.store().read().queue
+    queue = base.store.read().queue
     return WorkView({spec.id: spec.title for spec in (*queue.ready, *queue.in_progress)})
 
 

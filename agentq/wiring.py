@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from agentq.databases.base import Databases
     from agentq.drivers.base import Driver
     from agentq.flows.advise import Situation
-    from agentq.flows.services import Observer, Services
-    from agentq.store.file import FileStore
+    from agentq.flows.services import Base, Observer, Services
 
 
 class SystemClock:
@@ -50,39 +48,30 @@ class Stops:
         return "stopped on request" if self.count else None
 
 
-@dataclass(frozen=True)
-class Base:
-    """What every command has: the repository and its settings. Cheap to build."""
-
-    repo: Repository
-    config: Config
-    runs: Runs
-
-    def store(self) -> "FileStore":
-        from agentq.store.file import FileStore
-
-        return FileStore(self.repo.queue_file, repository.private_dir(self.repo.state))
-
-    def situation(self, store: "FileStore") -> "Situation":
-        from agentq.core import board
-        from agentq.flows.advise import situation
-
-        queue = store.read().queue
-        seen = board.of_queue(queue, self.config.schedule.default_hours)
-        return situation(seen, self.config, self.runs, machine.available_gb(), time.monotonic)
-
-
 def strip_git(environment: dict[str, str]) -> None:
     """An agentq started from a git hook inherits GIT_DIR and would work on the wrong repository."""
     for name in [name for name in environment if name.startswith("GIT_")]:
         del environment[name]
 
 
-def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Base:
+def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None) -> "Base":
     """Raises UserError outside a repository, ConfigError on bad settings."""
+    from agentq.flows.services import Base
+    from agentq.store.file import FileStore
+
     repo = repository.find((start or Path.cwd()).resolve())
     config = settings.load(repo.root, dict(os.environ), overrides or {})
-    return Base(repo, config, Runs(repo.state))
+    runs = Runs(repo.state)
+    store = FileStore(repo.queue_file, repo.state)
+
+    def look() -> "Situation":
+        from agentq.core import board
+        from agentq.flows.advise import situation
+
+        seen = board.of_queue(store.read().queue, config.schedule.default_hours)
+        return situation(seen, config, runs, machine.available_gb(), time.monotonic)
+
+    return Base(repo, config, runs, store, look, workspaces_root(repo, config, os.environ))
 
 
 def workspaces_root(repo: Repository, config: Config, env: Mapping[str, str]) -> Path:
@@ -118,7 +107,7 @@ def remote_url(repo: Repository, config: Config) -> str:
     return str(local.resolve()) if "://" not in url and ":" not in url.split("/")[0] and local.exists() else url
 
 
-def services(made: Base, observer: "Observer | None" = None, stops: Stops | None = None) -> "Services":
+def services(made: "Base", observer: "Observer | None" = None, stops: Stops | None = None) -> "Services":
     """Everything a flow needs, from the settings."""
     from agentq.flows.services import Services, silent
     from agentq.trunk.git import network_config
@@ -126,14 +115,14 @@ def services(made: Base, observer: "Observer | None" = None, stops: Stops | None
     from agentq.trunk.workspace import Workspaces
 
     repo, config = made.repo, made.config
-    root = workspaces_root(repo, config, os.environ)
+    root = made.workspaces
     mirror = Mirror(
         root / "mirror.git", remote_url(repo, config), config.trunk.branch,
         network_config(repo.root, os.environ), config.trunk.push_timeout_seconds,
     )  # fmt: skip
     mirror.ensure()
     return Services(
-        repo=repo, config=config, store=made.store(), runs=made.runs, mirror=mirror,
+        repo=repo, config=config, store=made.store, runs=made.runs, mirror=mirror,
         workspaces=Workspaces(root, mirror), databases=databases(repo, config, root), driver=driver(config),
         clock=SystemClock(), owner=process.identity(os.getpid()) or "", identity=_identity(repo),
         observer=observer or silent, stop=stops or (lambda: None),
@@ -210,7 +199,7 @@ def follow_parent() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def work(made: Base, at_once: int | None, only: list[str], stops: Stops, view: Any) -> Any:
+def work(made: "Base", at_once: int | None, only: list[str], stops: Stops, view: Any) -> Any:
     """Run the work flow: `view.event(kind, data)` hears everything, `view.tick()` is called in between."""
     from agentq.flows.recover import recover
     from agentq.flows.work import Work, run_command
@@ -218,9 +207,8 @@ def work(made: Base, at_once: int | None, only: list[str], stops: Stops, view: A
     instances = made.config.machine.instances
     made_services = services(made, view.event)
     recover(made_services)
-    store = made_services.store
     flow = Work(
-        folder=made.repo.root, look=lambda: made.situation(store),  # type: ignore[arg-type]
+        folder=made.repo.root, look=made.look,
         command=run_command, stops=lambda: stops.count, observer=view.event, tick=view.tick,
         at_once=min(at_once or instances, instances), only=frozenset(only),
     )  # fmt: skip

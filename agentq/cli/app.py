@@ -1,6 +1,7 @@
 """The Typer application: every command is listed here, and lives in the module of its family."""
 
 import difflib
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -46,14 +47,15 @@ def _options(
 
 
 _START, _QUEUE, _LOOK, _SETUP = "Start work", "Change the queue", "Look", "Set up"
-for panel, functions in {
+_PANELS: dict[str, list[Callable[..., None]]] = {
     _START: [run_.next, run_.run, run_.test, run_.implement, run_.verify, run_.work, run_.retry, run_.recover],
     _QUEUE: [
         queue_.add, queue_.edit, queue_.remove, queue_.hold, queue_.release, queue_.pause, queue_.resume,
     ],
     _LOOK: [inspect_.status, inspect_.show, inspect_.why, inspect_.logs, inspect_.diff, inspect_.graph],
     _SETUP: [setup_.init, setup_.doctor, setup_.schema, setup_.demo],
-}.items():  # fmt: skip
+}  # fmt: skip
+for panel, functions in _PANELS.items():
     for function in functions:
         app.command(function.__name__.rstrip("_"), rich_help_panel=panel)(function)
 

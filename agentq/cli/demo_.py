@@ -4,14 +4,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from datetime import datetime
+import time
 from pathlib import Path
 from typing import Any
 
 from agentq import render, wiring
-from agentq.core.picture import GanttRow, gantt_text
-from agentq.core.spec import Completed
+from agentq.core.picture import gantt_text
 from agentq.errors import ExitCode
+from agentq.trunk.git import Git
 
 _MACHINE = """# Small numbers, for the demo's replayed agents; 'agentq machine setup' computes real ones.
 name = "demo"
@@ -38,47 +38,36 @@ def run_demo(folder: str | None, at_once: int) -> int:
     base = wiring.base(demo.checkout)
     stops = wiring.Stops()
     stops.listen()
-    started = datetime.now().astimezone()
+    started = time.monotonic()
     with render.work_view(base) as view:
         report = wiring.work(base, at_once, [], stops, view)
-    seconds = (datetime.now().astimezone() - started).total_seconds()
-    _show(base, demo, seconds, started)
+    seconds = time.monotonic() - started
+    _show(base, demo, seconds)
     green = _suite(demo.hub, root)
     _next_steps(demo.checkout, root)
     if report.interrupted:
         return ExitCode.INTERRUPTED
-    landed = len(base.store().read().queue.completed)
+    landed = len(base.store.read().queue.completed)
     return ExitCode.OK if landed == len(demo.specs) and green else ExitCode.VERIFY
 
 
-def _show(base: Any, demo: Any, seconds: float, started: datetime) -> None:
-    from agentq.trunk.git import Git
+def _show(base: Any, demo: Any, seconds: float) -> None:
+    from agentq.flows.timeline import timeline
 
-    queue = base.store().read().queue
+    queue = base.store.read().queue
     render.landed(queue.completed)
-    rows = [
-        row
-        for lane, entry in enumerate(sorted(queue.completed, key=lambda one: one.claimed_at))
-        for row in _bars(lane, entry, started)
-    ]
+    rows = timeline(base.runs, [entry.id for entry in queue.completed])
     if rows:
+        print("\nWho worked when (# is the instance on this machine):\n")
         print(gantt_text(rows, 80))
-    print(f"\nTrunk, {len(queue.completed)} landings in {seconds:.0f} s, one commit a spec:")
-    log = Git(demo.hub)(
-        "log", "--reverse", "--format=%h  %<(44,trunc)%s %(trailers:key=Agentq-Spec,valueonly,separator=)"
-    )
-    print("\n".join(f"  {line.rstrip()}" for line in log("main").text.splitlines()) if callable(log) else log.text)
-
-
-def _bars(lane: int, entry: Completed, started: datetime) -> list[GanttRow]:
-    raise NotImplementedError
+    print(f"Trunk: {len(queue.completed)} landings in {seconds:.0f} s, one commit a spec, oldest first:")
+    form = "--format=  %h  %<(46,trunc)%s %(trailers:key=Agentq-Spec,valueonly,separator=%x20)"
+    print(Git(demo.hub)("log", "--reverse", form, "main").text)
 
 
 def _suite(hub: Path, root: Path) -> bool:
     """Run the landed project's own suite once more, on a fresh clone of its origin."""
     fresh = root / "landed"
-    from agentq.trunk.git import Git
-
     Git(root)("clone", "--quiet", "--branch", "main", str(hub), str(fresh))
     print("\nThe landed project's own suite, in a fresh clone of the origin:")
     done = subprocess.run(

@@ -16,7 +16,7 @@ def status(
     from agentq.flows.look import status_rows
 
     base = wiring.base()
-    found = status_rows(base, base.store())
+    found = status_rows(base)
     if json:
         emit("status", **found.to_json())
     else:
@@ -29,7 +29,7 @@ def show(spec_id: SpecArgument, json: Json = False) -> None:
     from agentq.flows.look import details
 
     base = wiring.base()
-    found = details(base, base.store(), spec_id)
+    found = details(base, spec_id)
     if json:
         emit("show", **found)
     else:
@@ -42,7 +42,7 @@ def why(spec_id: SpecArgument, json: Json = False) -> None:
     from agentq.flows.look import explain
 
     base = wiring.base()
-    found = explain(base, base.store(), spec_id)
+    found = explain(base, spec_id)
     if json:
         emit("why", **found)
     else:
@@ -61,7 +61,7 @@ def logs(
     from agentq.flows.look import follow_logs
 
     base = wiring.base()
-    find(base.store().read().queue, spec_id)
+    find(base.store.read().queue, spec_id)
     logs_ = base.runs.transcripts(spec_id)
     if not logs_:
         raise UserError(f"'{spec_id}' has no logs yet", f"'agentq run {spec_id}' makes some")
@@ -106,7 +106,7 @@ def graph(
     from agentq.flows.look import graph_of
 
     base = wiring.base()
-    found: Any = graph_of(base, base.store(), form, completed=completed)
+    found: Any = graph_of(base, form, completed=completed)
     if json:
         emit("graph", **found.data)
     elif output:

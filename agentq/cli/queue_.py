@@ -59,7 +59,7 @@ def add(
         files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
         priority=priority, tests=tests,
     )  # fmt: skip
-    add_spec(base.store(), base.repo.root, spec_id, given)
+    add_spec(base.store, base.repo.root, spec_id, given)
     _report(json, spec_id, f"added '{spec_id}'")
 
 
@@ -87,7 +87,7 @@ def edit(
         files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
         priority=priority, tests=tests,
     )  # fmt: skip
-    edit_spec(wiring.base().store(), spec_id, given, clear or [])
+    edit_spec(wiring.base().store, spec_id, given, clear or [])
     _report(json, spec_id, f"changed '{spec_id}': {', '.join([*given, *(clear or [])])}")
 
 
@@ -96,7 +96,7 @@ def remove(spec_id: SpecArgument, yes: Yes = False, no_input: NoInput = False, j
     from agentq import wiring
     from agentq.core import queue
 
-    store = wiring.base().store()
+    store = wiring.base().store
     queue.remove(store.read().queue, spec_id)
     require_yes(f"Remove '{spec_id}' from the queue?", yes=yes, no_input=no_input)
     store.update(lambda state: queue.remove(state, spec_id))
@@ -112,7 +112,7 @@ def hold(
     from agentq import wiring
     from agentq.core import queue
 
-    wiring.base().store().update(lambda state: queue.hold(state, spec_id, why))
+    wiring.base().store.update(lambda state: queue.hold(state, spec_id, why))
     _report(json, spec_id, f"held '{spec_id}'")
 
 
@@ -124,7 +124,7 @@ def release(spec_id: SpecArgument, yes: Yes = False, no_input: NoInput = False, 
     from agentq.flows.recover import give_back
 
     base = wiring.base()
-    store = base.store()
+    store = base.store
     entry = queue.find(store.read().queue, spec_id)
     if entry.held or not isinstance(entry, InProgress):
         store.update(lambda state: queue.unhold(state, spec_id))
@@ -146,7 +146,7 @@ def pause(
     from agentq import wiring
     from agentq.core import queue
 
-    wiring.base().store().update(lambda state: queue.pause(state, why))
+    wiring.base().store.update(lambda state: queue.pause(state, why))
     _report(json, "", "paused: nothing new is claimed; running work goes on")
 
 
@@ -155,5 +155,5 @@ def resume(json: Json = False) -> None:
     from agentq import wiring
     from agentq.core import queue
 
-    wiring.base().store().update(queue.resume)
+    wiring.base().store.update(queue.resume)
     _report(json, "", "resumed")

@@ -26,7 +26,7 @@ def next(
     from agentq.cli.fast import answer_json
 
     base = wiring.base()
-    situation = base.situation(base.store())
+    situation = base.look()
     advice = situation.advice()
     batch = situation.batch(count) if count > 1 else None
     if json:
@@ -112,7 +112,7 @@ def retry(
         raise UserError(f"--from {from_stage}: only 'implement' can be gone back to")
     base = wiring.base()
     stage = from_stage or ""
-    base.store().update(lambda state: queue.retry(state, spec_id, stage))
+    base.store.update(lambda state: queue.retry(state, spec_id, stage))
     if not (yes or json or (interactive(no_input) and ask(f"Run '{spec_id}' now?", "y/n", "y") == "y")):
         print(f"'{spec_id}' may run again: 'agentq run {spec_id}'")
         return
@@ -135,7 +135,7 @@ def _recommended(
 
     base = wiring.base()
     if spec_id is None:
-        situation = base.situation(base.store())
+        situation = base.look()
         advice = situation.advice_for(stage) if stage else situation.advice()
         if not stream:
             render.advice(advice)
@@ -147,7 +147,7 @@ def _recommended(
         if not spec_id:
             return
     elif stage is not None:
-        due = queue.next_stage(queue.find(base.store().read().queue, spec_id))
+        due = queue.next_stage(queue.find(base.store.read().queue, spec_id))
         if due != stage:
             raise Refused(
                 f"'{spec_id}' is not at its {stage} stage",

@@ -160,9 +160,9 @@ def demo(
     at_once: Annotated[int, typer.Option("-n", min=1, max=256, help="Specs at once.")] = 4,
 ) -> None:
     """Watch agents work in parallel on a small project of its own. Needs no key and no network."""
-    from agentq.cli.demo_ import run_demo  # type: ignore[import-untyped, unused-ignore]
+    from agentq.cli.demo_ import run_demo
 
-    run_demo(folder, at_once)
+    raise typer.Exit(run_demo(folder, at_once))
 
 
 def machine_setup(

@@ -136,9 +136,7 @@ class _Parse:
         at = jsontext.locate(self.text, offset, where)
         if kind == "extra_forbidden":
             known = _fields_at(key, where[:-1])
-            at = jsontext.locate_key(
-                self.text, jsontext.locate(self.text, offset, where[:-1]), str(where[-1])
-            )
+            at = jsontext.locate_key(self.text, jsontext.locate(self.text, offset, where[:-1]), str(where[-1]))
             hint = did_you_mean(str(where[-1]), known) or f"known: {', '.join(known)}"
             jsontext.fail(self.text, at, f"{label}: unknown key '{clean(str(where[-1]))}'", hint, path)
         if kind == "missing":

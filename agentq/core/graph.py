@@ -76,9 +76,7 @@ def find_cycle(depends_on: Mapping[str, Sequence[str]]) -> list[str]:
     import networkx
 
     inside = set(range(len(ids))) - set(order)
-    graph = networkx.DiGraph(
-        (node, need) for node in sorted(inside) for need in edges[node] if need in inside
-    )
+    graph = networkx.DiGraph((node, need) for node in sorted(inside) for need in edges[node] if need in inside)
     cycle = [ids[node] for node, _ in networkx.find_cycle(graph)]
     return [*cycle, cycle[0]]
 

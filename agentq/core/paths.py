@@ -246,6 +246,5 @@ def _characters_meet(a: str, b: str) -> bool:
 
 def _characters_cover(wide: str, narrow: str) -> bool:
     return wide == narrow or all(
-        any(low_w <= low and high <= high_w for low_w, high_w in _accepts(wide))
-        for low, high in _accepts(narrow)
+        any(low_w <= low and high <= high_w for low_w, high_w in _accepts(wide)) for low, high in _accepts(narrow)
     )

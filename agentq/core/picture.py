@@ -100,7 +100,7 @@ def text(picture: Picture, width: int = 80) -> str:
             mark = "*" if node.critical else " "
             took = "" if node.style == "complete" else hours(node.hours)
             head = f" {mark} {cut(node.id, id_width):<{id_width}}  {node.status:<{status_width}}  {took:>6}  "
-            lines.append(cut(head + " ".join(clean(node.title).split()), width).rstrip())
+            lines.append(cut(head + _line(node.title), width).rstrip())
             if needs[node.id]:
                 lines.append(" " * 5 + after(needs[node.id], width - 5))
     return "\n".join(lines) + "\n"
@@ -131,6 +131,10 @@ def after(ids: Sequence[str], width: int) -> str:
     return cut(f"after {plural(len(ids), 'spec')}", width)
 
 
+def _line(words: str) -> str:
+    return " ".join(clean(words).split())
+
+
 def cut(line: str, width: int) -> str:
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
 
@@ -159,7 +163,7 @@ def dot(picture: Picture) -> str:
     for node in picture.nodes:
         style = STYLES[node.style]
         line = CRITICAL if node.critical else style.border
-        title = _dot_text(" ".join(clean(node.title).split()))
+        title = _dot_text(_line(node.title))
         lines.append(
             f'  "{_dot_text(node.id)}" [label="{_dot_text(node.id)}\\n{title}", fillcolor="{style.fill}", '
             f'color="{line}", fontcolor="{style.ink}", penwidth={2 if node.critical else 1}];'
@@ -180,7 +184,7 @@ def mermaid(picture: Picture) -> str:
     lines = ["flowchart LR"]
     number = {node.id: f"n{index}" for index, node in enumerate(picture.nodes)}
     for node in picture.nodes:
-        title = _mermaid_text(" ".join(clean(node.title).split()))
+        title = _mermaid_text(_line(node.title))
         lines.append(f'  {number[node.id]}["{_mermaid_text(node.id)}<br/>{title}"]:::{node.style}')
     lines += [f"  {number[before]} --> {number[behind]}" for before, behind in picture.edges]
     for style in dict.fromkeys(node.style for node in picture.nodes):
@@ -225,14 +229,14 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 
 def gantt_text(rows: Sequence[GanttRow], width: int = 80) -> str:
     """Bars for a terminal of `width` columns: a line a row, a legend, a time axis in minutes and seconds
     or hours and minutes."""
-    label = min(max((len(clean(row.label)) for row in rows), default=0), max(width // 4, 6))
-    lane = min(max((len(clean(row.lane)) for row in rows), default=0), 12)
+    label = min(max((len(_line(row.label)) for row in rows), default=0), max(width // 4, 6))
+    lane = min(max((len(_line(row.lane)) for row in rows), default=0), 12)
     room = max(width - label - lane - 12, 10)
-    last = max((row.end for row in rows), default=0.0)
-    scale = room / last if last > 0 else 0.0
+    last = max([1.0, *(row.end for row in rows)])
+    scale = room / last
     lines = []
     for row in rows:
-        name, who = cut(clean(row.label), label), cut(clean(row.lane), lane)
+        name, who = cut(_line(row.label), label), cut(_line(row.lane), lane)
         lines.append(
             f"{name:<{label}}  {who:<{lane}}  {_bar(row, scale, room)}  {_clock(row.end - row.start, last):>6}"
         )
@@ -259,7 +263,7 @@ def _axis(last: float, scale: float, room: int) -> tuple[str, str]:
     """(the line with ticks, the line with their times)."""
     step = next((step for step in _STEPS if step * scale >= 10), max(last, 1.0))
     ticks, below = ["─"] * room, ""
-    for index in range(int(last / step) + 1 if scale else 1):
+    for index in range(int(last / step) + 1):
         place = round(index * step * scale)
         name = _clock(index * step, last)
         if place < room and (place + len(name) <= room + 8):

@@ -33,9 +33,7 @@ def check(queue: Queue) -> None:
         for index, spec in enumerate(getattr(queue, array)):
             if spec.id in seen:
                 why = f"'{spec.id}' is in {seen[spec.id]} and again in {array}"
-                raise QueueError(
-                    why, "an id stands in one place; remove one entry", path=f"{array}/{index}/id"
-                )
+                raise QueueError(why, "an id stands in one place; remove one entry", path=f"{array}/{index}/id")
             seen[spec.id] = array
     for array in ("ready", "in_progress"):
         for index, spec in enumerate(getattr(queue, array)):
@@ -44,9 +42,7 @@ def check(queue: Queue) -> None:
     for index, entry in enumerate(queue.in_progress):
         if entry.lease.epoch in epochs or entry.lease.epoch > queue.epoch:
             why = f"'{entry.id}' has an epoch that was not handed out, or twice"
-            raise QueueError(
-                why, "leases are written by agentq alone", path=f"in_progress/{index}/lease/epoch"
-            )
+            raise QueueError(why, "leases are written by agentq alone", path=f"in_progress/{index}/lease/epoch")
         epochs.add(entry.lease.epoch)
     waiting = [*queue.in_progress, *queue.ready]
     cycle = find_cycle({spec.id: spec.depends_on for spec in waiting})
@@ -186,9 +182,7 @@ def claim(queue: Queue, spec_id: str, who: Claim) -> Queue:
     spec = next((entry for entry in queue.ready if entry.id == spec_id), None)
     if spec is None:
         entry = find(queue, spec_id)
-        raise Stale(
-            f"'{spec_id}' is {'completed' if isinstance(entry, Completed) else 'already in progress'}"
-        )
+        raise Stale(f"'{spec_id}' is {'completed' if isinstance(entry, Completed) else 'already in progress'}")
     if queue.paused:
         raise Refused("the queue is paused", "'agentq resume' allows new claims")
     if spec.held:
@@ -289,9 +283,7 @@ def give_back(queue: Queue, spec_id: str, epoch: int) -> Queue:
     return queue.model_copy(update={"in_progress": rest, "ready": (_as(Spec, entry), *queue.ready)})
 
 
-def complete(
-    queue: Queue, spec_id: str, epoch: int, landed: str, now: datetime, seconds: float = 0.0
-) -> Queue:
+def complete(queue: Queue, spec_id: str, epoch: int, landed: str, now: datetime, seconds: float = 0.0) -> Queue:
     """The landing of a spec that is verifying is on trunk. Applying it twice changes nothing (reliability
     fact 3)."""
     for done in queue.completed:

@@ -153,9 +153,7 @@ def recommend(board: Board, host: Host, additive: tuple[str, ...] = (), plan: Pl
     wanted = Occupancy(additive)
     for _, node in eligible:
         wanted.add(node.id, node.files)
-    candidates = [
-        _candidate(position, node, numbers, wanted, plan) for position, node in [*resumable, *eligible]
-    ]
+    candidates = [_candidate(position, node, numbers, wanted, plan) for position, node in [*resumable, *eligible]]
     rank = plan.rank if plan else {}
     candidates.sort(
         key=lambda one: (
@@ -239,9 +237,7 @@ def _eligible(board: Board, additive: tuple[str, ...], held: dict[str, Reason]) 
     return found
 
 
-def _candidate(
-    position: int, node: Node, numbers: _Figures, wanted: Occupancy, plan: Plan | None
-) -> Candidate:
+def _candidate(position: int, node: Node, numbers: _Figures, wanted: Occupancy, plan: Plan | None) -> Candidate:
     saves = round(max(plan.playbook - plan.makespan, 0.0), 2) if plan and node.id in plan.rank else None
     return Candidate(
         node.id,

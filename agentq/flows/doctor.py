@@ -20,10 +20,9 @@ from agentq.core.text import one_line, plural
 from agentq.errors import AgentqError, QueueCorrupt
 from agentq.flows.detect import ANSWER_SECONDS
 from agentq.flows.recover import recover
+from agentq.flows.services import Base
 from agentq.flows.setup import host, write_machine
 from agentq.repository import Repository
-from agentq.store.file import FileStore
-from agentq.store.runs import Runs
 from agentq.trunk.git import Git, network_config
 
 if TYPE_CHECKING:
@@ -52,38 +51,27 @@ class Finding:
         return self.level != "bad"
 
 
-class Base(Protocol):
-    """What agentq.wiring.Base holds."""
-
-    @property
-    def repo(self) -> Repository: ...
-    @property
-    def config(self) -> Config: ...
-    @property
-    def runs(self) -> Runs: ...
-    def store(self) -> FileStore: ...
-
-
 class Wiring(Protocol):
     """The module agentq.wiring, which no flow imports. Its functions raise AgentqError."""
 
-    def base(self, start: Path | None = None) -> Any: ...
-    def services(self, made: Any) -> "Services": ...
+    def base(self, start: Path | None = None) -> Base: ...
+    def services(self, made: Base) -> "Services": ...
     def databases(self, repo: Repository, config: Config, root: Path) -> "Databases": ...
     def driver(self, config: Config) -> "Driver": ...
     def workspaces_root(self, repo: Repository, config: Config, env: Mapping[str, str]) -> Path: ...
 
 
-def checks(wiring: Wiring, repo: Repository) -> list[Finding]:
-    """All findings about the checkout. Takes as long as the remote needs to answer, at most 15 s."""
+def checks(wiring: Wiring, repo: Repository, patience: float = ANSWER_SECONDS) -> list[Finding]:
+    """All findings about the checkout. Takes as long as the remote needs to answer, at most `patience`
+    seconds."""
     found = [_git(repo), Finding("ok", f"repository {repo.root}")]
     try:
-        base: Base = wiring.base(repo.root)
+        base = wiring.base(repo.root)
     except AgentqError as error:
         return [*found, _bad(error)]
     sections: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: _settings(base),
-        lambda: _trunk(base),
+        lambda: _trunk(base, patience),
         lambda: _machine(wiring, base),
         lambda: _doors(wiring, base),
         lambda: _disk(wiring, base),
@@ -144,7 +132,7 @@ def _settings(base: Base) -> Iterator[Finding]:
         yield Finding("ok", f"settings: {plural(len(commands.verify), 'command')} prove a landing")
 
 
-def _trunk(base: Base) -> Iterator[Finding]:
+def _trunk(base: Base, patience: float) -> Iterator[Finding]:
     """The remote, the branch there, and whether its config.toml is the one in the checkout."""
     remote, branch = base.config.trunk.remote, base.config.trunk.branch
     git = Git(base.repo.root)
@@ -154,7 +142,7 @@ def _trunk(base: Base) -> Iterator[Finding]:
         return
     network = network_config(base.repo.root, os.environ)
     ref = f"refs/heads/{branch}"
-    said = git.ask("ls-remote", "--end-of-options", remote, ref, timeout=ANSWER_SECONDS, env=network)
+    said = git.ask("ls-remote", "--end-of-options", remote, ref, timeout=patience, env=network)
     if said.rc:
         hint = f"'git ls-remote {remote}' shows the same; agentq never asks for a password"
         yield Finding("bad", f"remote '{remote}' does not answer: {one_line(said.stderr, 200)}", hint)
@@ -235,7 +223,7 @@ def _disk(wiring: Wiring, base: Base) -> Iterator[Finding]:
 
 
 def _queue(wiring: Wiring, base: Base) -> Iterator[Finding]:
-    store = base.store()
+    store = base.store
     try:
         queue = store.read().queue
     except QueueCorrupt as error:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentq.core import queue as transitions
 from agentq.core.board import Board, of_queue
@@ -13,12 +13,8 @@ from agentq.core.schedule import Advice, figures
 from agentq.core.spec import Completed, InProgress, Spec, to_json
 from agentq.core.text import clean
 from agentq.errors import UserError
-from agentq.store.base import QueueStore
+from agentq.flows.services import Base, Services
 from agentq.store.runs import Live, Runs
-
-if TYPE_CHECKING:
-    from agentq.flows.services import Services
-    from agentq.wiring import Base
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,10 @@ class Status:
         }  # fmt: skip
 
 
-def status_rows(base: "Base", store: QueueStore) -> Status:
-    situation = base.situation(store)  # type: ignore[arg-type]
+def status_rows(base: Base) -> Status:
+    situation = base.look()
     advice = situation.advice()
-    queue = store.read().queue
+    queue = base.store.read().queue
     now = datetime.now(UTC)
     live = base.runs.live()
     rows = [_running_row(entry, advice, live, now) for entry in queue.in_progress]
@@ -102,9 +98,9 @@ def _completed_row(entry: Completed) -> Row:
     )
 
 
-def details(base: "Base", store: QueueStore, spec_id: str) -> dict[str, Any]:
+def details(base: Base, spec_id: str) -> dict[str, Any]:
     """The entry, its place, its runs and what they reported."""
-    queue = store.read().queue
+    queue = base.store.read().queue
     entry = transitions.find(queue, spec_id)
     array = (
         "completed"
@@ -115,31 +111,23 @@ def details(base: "Base", store: QueueStore, spec_id: str) -> dict[str, Any]:
     )
     dependents = [s.id for s in (*queue.ready, *queue.in_progress) if spec_id in s.depends_on]
     events = base.runs.events(spec_id)
+    workspace = base.workspaces / "ws" / spec_id
     return {
         "id": spec_id, "array": array, "entry": to_json(entry), "unblocks": dependents,
         "runs": [str(folder) for folder in base.runs.folders(spec_id)],
         "logs": [str(log) for log in base.runs.transcripts(spec_id)],
         "events": events[-200:],
-        "workspace": _workspace(base, spec_id),
+        "workspace": str(workspace) if workspace.is_dir() else "",
     }  # fmt: skip
 
 
-def _workspace(base: "Base", spec_id: str) -> str:
-    import os
-
-    from agentq.wiring import workspaces_root
-
-    path = workspaces_root(base.repo, base.config, os.environ) / "ws" / spec_id
-    return str(path) if path.is_dir() else ""
-
-
-def explain(base: "Base", store: QueueStore, spec_id: str) -> dict[str, Any]:
+def explain(base: Base, spec_id: str) -> dict[str, Any]:
     """The reason a spec is or is not next, and the figures behind it."""
-    queue = store.read().queue
+    queue = base.store.read().queue
     entry = transitions.find(queue, spec_id)
     if isinstance(entry, Completed):
         return {"id": spec_id, "answer": f"it landed as {entry.landed[:10]}", "reason": None, "rationale": []}
-    situation = base.situation(store)  # type: ignore[arg-type]
+    situation = base.look()
     advice = situation.advice()
     reason = advice.reason(spec_id)
     candidate = next((one for one in advice.ranked if one.id == spec_id), None)
@@ -201,7 +189,7 @@ def follow_logs(runs: Runs, spec_id: str, lines: int, *, follow: bool) -> Iterat
             time.sleep(FOLLOW_SECONDS)
 
 
-def diff_of(services: "Services", spec_id: str, *, stat: bool, color: bool) -> str:
+def diff_of(services: Services, spec_id: str, *, stat: bool, color: bool) -> str:
     """The change of a spec as text. Raises UserError when there is none yet."""
     mirror = services.mirror
     entry = transitions.find(services.store.read().queue, spec_id)
@@ -227,14 +215,14 @@ class GraphText:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-def graph_of(base: "Base", store: QueueStore, form: str, *, completed: bool) -> GraphText:
+def graph_of(base: Base, form: str, *, completed: bool) -> GraphText:
     """The dependency graph in one of the forms of core/picture.py."""
     from agentq.core import picture
 
     forms = {"text": picture.text, "dot": picture.dot, "mermaid": picture.mermaid, "svg": picture.svg}
     if form not in forms:
         raise UserError(f"--format {form}: there is no such form", f"forms: {', '.join(forms)}")
-    queue = store.read().queue
+    queue = base.store.read().queue
     board = of_queue(queue, base.config.schedule.default_hours)
     landed = {entry.id: entry for entry in queue.completed} if completed else {}
     drawn = picture.of_board(board, landed)

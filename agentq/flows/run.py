@@ -92,7 +92,7 @@ def _session(services: Services, entry: InProgress, instance: int) -> Iterator[S
         stage=next_stage(entry), since=now.isoformat(timespec="seconds"),
     )  # fmt: skip
     services.runs.announce(live)
-    services.say("evidence", spec=entry.id, folder=str(folder))
+    services.say("evidence", spec=entry.id, folder=str(folder), instance=instance)
     session = Session(services, entry, live, Evidence(folder))
     try:
         yield session

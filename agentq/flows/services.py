@@ -10,6 +10,7 @@ from agentq.config import Config
 from agentq.core.queue import Claim
 from agentq.databases.base import Databases
 from agentq.drivers.base import Driver
+from agentq.flows.advise import Situation
 from agentq.repository import Repository
 from agentq.store.base import QueueStore
 from agentq.store.runs import Runs
@@ -21,6 +22,19 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
     def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Base:
+    """What looking needs: no remote, no workspaces made. `look` asks the scheduler about the queue as it is;
+    `workspaces` is where workspaces would be."""
+
+    repo: Repository
+    config: Config
+    runs: Runs
+    store: QueueStore
+    look: Callable[[], Situation]
+    workspaces: Path
 
 
 Observer = Callable[[str, dict[str, Any]], None]

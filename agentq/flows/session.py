@@ -147,7 +147,7 @@ class Session:
 
     # ------------------------------------------------------------ the workspace
 
-    def save_wip(self, start: str, stage: Stage) -> str:
+    def save_wip(self, start: str, stage: str) -> str:
         """Keep the files of the workspace as an unfinished attempt at `stage`; '' if nothing differs."""
         mirror, workspaces = self.services.mirror, self.services.workspaces
         if not self.workspace.is_dir():
@@ -157,10 +157,11 @@ class Session:
         except GitError as error:
             self.say("note", text=f"the workspace could not be saved: {error.message}; it stays as it is")
             return ""
-        if tree == mirror.tree(start):
-            return ""
-        commit = mirror.commit_tree(tree, [start], f"{self.id}: unfinished {stage}\n\nStage: {stage}")
-        mirror.set_ref(self.wip_ref, commit)
+        commit = ""
+        if tree != mirror.tree(start):
+            commit = mirror.commit_tree(tree, [start], f"{self.id}: unfinished {stage}\n\nStage: {stage}")
+            mirror.set_ref(self.wip_ref, commit)
+        workspaces.saved(self.workspace)
         return commit
 
     def prepare_workspace(self, stage: Stage, trunk: str) -> str | Failed:
@@ -169,6 +170,11 @@ class Session:
         mirror, workspaces = self.services.mirror, self.services.workspaces
         if self.workspace.is_dir() and (failed := self._before_rebase()):
             return failed
+        crashed_from, crashed_in = workspaces.unsaved(self.workspace)
+        if crashed_from:
+            self.save_wip(crashed_from, crashed_in)
+            if workspaces.unsaved(self.workspace)[0]:
+                return Failed("the unfinished work of a crashed attempt cannot be saved", "see the note above")
         if (failed := self.rebase_work(trunk)) is not None:
             return failed
         start = self.work("test") if stage == "implement" and self.work("test") else trunk
@@ -184,6 +190,7 @@ class Session:
         if not self.workspace.is_dir():
             workspaces.adopt_idle(self.workspace)
         workspaces.prepare(self.workspace, start, wip_tree=wip_tree)
+        workspaces.note_start(self.workspace, start, stage)
         self.update(lambda queue: transitions.based_on(queue, self.id, self.epoch, trunk))
         return start
 

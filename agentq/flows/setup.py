@@ -181,9 +181,20 @@ def _notes(git: Git, told: Commands, changes: tuple[Change, ...]) -> list[str]:
     elif "{files}" not in told.test:
         notes.append("the test command takes no files: every test stage will run the whole suite")
     notes.append("choose an agent: uncomment a command in [agent] of agents/config.toml")
-    if not git.ask("check-ignore", "--quiet", "agents/queue.json", env={"GIT_LITERAL_PATHSPECS": "0"}).rc:
+    if _ignores(git, "agents/queue.json"):
         notes.append("git ignores agents/: take the rule out of .gitignore, agentq needs these files committed")
+    # What commands leave behind would count as an agent's uncommitted work. uv ignores its .venv itself.
+    ran = " ".join(told.verify)
+    left = {"__pycache__": "python" in ran, "node_modules": "node_modules" in told.keep, "target": "cargo" in ran}
+    for folder in (name for name, is_left in left.items() if is_left):
+        if not _ignores(git, f"{folder}/x"):
+            notes.append(f"git does not ignore {folder}: add '{folder}/' to .gitignore before agents work")
     return notes
+
+
+def _ignores(git: Git, path: str) -> bool:
+    # check-ignore refuses to run with literal pathspecs.
+    return git.ask("check-ignore", "--quiet", path, env={"GIT_LITERAL_PATHSPECS": "0"}).rc == 0
 
 
 def config_text(found: Trunk, told: Commands, variable: str, url: str) -> str:

@@ -45,9 +45,9 @@ class WorkReport:
 
 @dataclass
 class Work:
-    """`folder`: the checkout; `look` reads the queue and the machine; `command(spec)` starts one run; `stops()` counts the requests to
-    stop so far; `observer` hears every event of every run; `tick` is called between them. `only`: start none
-    but these, and each once (empty: whatever is eligible)."""
+    """`folder`: the checkout; `look` reads the queue and the machine; `command(spec)` starts one run; `stops()`
+    counts the requests to stop so far; `observer` hears every event of every run; `tick` is called between them.
+    `only`: start none but these, and each once (empty: whatever is eligible)."""
 
     folder: Path
     look: Callable[[], Situation]

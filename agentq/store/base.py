@@ -1,5 +1,6 @@
 """The port of the queue: read it, change it with a pure function. One contract for every store."""
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from agentq.core.queue import Transition
@@ -20,3 +21,7 @@ class QueueStore(Protocol):
     def update(self, change: Transition) -> Queue:
         """Apply `change` to the newest state, alone, and make it durable. What `change` raises leaves the
         queue as it was. Raises StoreError when the outcome is not known to be on disk."""
+
+    def restore(self) -> Path:
+        """Set an unreadable queue aside and put the last state written in its place; returns where the old one
+        went. Raises StoreError when there is nothing readable to restore."""

@@ -15,13 +15,12 @@ from agentq.core.document import Document, Reader, render
 from agentq.core.queue import Transition
 from agentq.core.spec import Queue
 from agentq.errors import CycleError, QueueCorrupt, QueueError, StoreError
+from agentq.locks import lock
 from agentq.repository import private_dir
 from agentq.store import files
 from agentq.store.base import Snapshot
 
 LOCK_SECONDS = 120.0
-# 64 processes wait 10 s at worst with filelock's default of 50 ms (reliability facts).
-POLL_SECONDS = 0.005
 MARK = "queue.valid"
 BACKUP = "queue.backup.json"
 
@@ -40,15 +39,10 @@ class FileStore:
         return Snapshot(document.queue, self._mark(data))
 
     def update(self, change: Transition) -> Queue:
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        lock = FileLock(
-            str(private_dir(self._state / "locks") / "queue.lock"),
-            timeout=LOCK_SECONDS,
-            poll_interval=POLL_SECONDS,
-        )
         try:
-            with lock:
+            with lock(self._state / "locks", "queue", LOCK_SECONDS):
                 return self._update_locked(change)
         except Timeout:
             raise StoreError(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from agentq import process
 from agentq.errors import Refused
-from agentq.repository import private_dir
+from agentq.locks import lock
 from agentq.store import files
 
 R = TypeVar("R")
@@ -60,12 +60,10 @@ class Runs:
     @contextmanager
     def slot(self, instances: int) -> Iterator[int]:
         """Hold one of the machine's instances (1 to `instances`). Raises Refused when all are taken."""
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        folder = private_dir(self.state / "slots")
         for number in range(1, instances + 1):
-            lock = FileLock(str(folder / f"{number}.lock"))
-            with suppress(Timeout), lock.acquire(blocking=False):
+            with suppress(Timeout), lock(self.state / "slots", str(number), 0):
                 yield number
                 return
         raise Refused(
@@ -76,11 +74,10 @@ class Runs:
     @contextmanager
     def working_on(self, spec_id: str) -> Iterator[None]:
         """Be the only process that works on a spec. Raises Refused when another one does."""
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        lock = FileLock(str(private_dir(self.state / "locks") / f"spec-{spec_id}.lock"))
         try:
-            with lock.acquire(blocking=False):
+            with lock(self.state / "locks", f"spec-{spec_id}", 0):
                 yield
         except Timeout:
             live = self._read_live(spec_id)
@@ -92,9 +89,7 @@ class Runs:
     @contextmanager
     def landing(self) -> Iterator[None]:
         """One landing at a time on this host, so that a proof is not overtaken by a neighbour."""
-        from filelock import FileLock
-
-        with FileLock(str(private_dir(self.state / "locks") / "landing.lock"), poll_interval=0.02):
+        with lock(self.state / "locks", "landing"):
             yield
 
     def is_free(self, spec_id: str) -> bool:

@@ -85,17 +85,20 @@ class Git:
             raise GitError(
                 list(args), 127, f"git cannot be started: {error}", "install git 2.38 or newer"
             ) from None
+        # GitPython's wrapper raises for a killed process; what we want to know is only how it ended.
+        child = process.proc
+        assert child is not None
         try:
-            stdout, stderr = process.communicate(stdin or None, timeout=timeout)
-            rc = process.returncode
+            stdout, stderr = child.communicate(stdin or None, timeout=timeout)
+            rc = child.returncode
         except subprocess.TimeoutExpired:
             rc, stdout, stderr = -1, b"", f"no answer within {timeout:.0f} s".encode()
             with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
         except BaseException:
             with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(child.pid, signal.SIGKILL)
             raise
         return Output(rc, stdout or b"", (stderr or b"").decode("utf-8", "replace"))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentq.errors import GitError, Refused
+from agentq.locks import lock
 from agentq.trunk.git import Git
 
 TRUNK = "refs/agentq/trunk"
@@ -75,10 +76,8 @@ class Mirror:
 
     def fetch(self) -> str:
         """Bring trunk here; returns its commit. Raises GitError when the remote or the branch is missing."""
-        from filelock import FileLock
-
         source = f"+refs/heads/{self.branch}:{TRUNK}"
-        with FileLock(str(self.path / "agentq-fetch.lock"), poll_interval=0.01):
+        with lock(self.path / "agentq-locks", "fetch"):
             output = self.git.ask(
                 "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url, source,
                 timeout=self._timeout, env=self._network,

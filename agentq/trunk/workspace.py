@@ -36,6 +36,23 @@ class Workspaces:
         """Our own copy of the index as it was when the workspace was prepared."""
         return self.root / "index" / f"{path.parent.name}-{path.name}"
 
+    def note_start(self, path: Path, commit: str, stage: str) -> None:
+        """Remember what an attempt starts from, until its files are saved: a crash in between is then seen."""
+        self._start_note(path).write_text(f"{commit} {stage}", encoding="utf-8")
+
+    def unsaved(self, path: Path) -> tuple[str, str]:
+        """(commit, stage) of an attempt whose files nobody saved; ('', '') if there is none."""
+        note = self._start_note(path)
+        commit, _, stage = note.read_text(encoding="utf-8").partition(" ") if note.is_file() else ("", "", "")
+        return (commit, stage) if path.is_dir() else ("", "")
+
+    def saved(self, path: Path) -> None:
+        self._start_note(path).unlink(missing_ok=True)
+
+    def _start_note(self, path: Path) -> Path:
+        index = self.index_of(path)
+        return index.with_name(index.name + ".start")
+
     def existing(self) -> list[str]:
         """Spec ids that have a workspace on this host."""
         folder = self.root / "ws"
@@ -126,6 +143,7 @@ class Workspaces:
         index = self.index_of(path)
         index.unlink(missing_ok=True)
         index.with_name(index.name + ".setup").unlink(missing_ok=True)
+        self.saved(path)
 
 
 def wait_for_index_lock(path: Path, seconds: float = LOCK_WAIT) -> bool:

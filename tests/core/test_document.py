@@ -70,6 +70,13 @@ MALFORMED = [
         "Infinity is not a number that JSON knows",
         "write a number or leave the key out",
     ),
+    (
+        spec('"description": "\\" NaN", "estimate_hours": NaN'),
+        1,
+        81,
+        "NaN is not a number that JSON knows",
+        "write a number or leave the key out",
+    ),
     (spec('"priority": ' + "9" * 4301), 1, 50, "a number with more than 4300 digits", ""),
     (ready('{"id": "a\n"}'), 1, 21, "a line break, tab or control character inside a string", None),
     (ready('{"id": "\\x"}'), 1, 20, "a backslash that begins no JSON escape", "write \\\\ for a backslash"),
@@ -280,6 +287,8 @@ def test_duplicates_deep_down_end_with_a_place():
     assert caught.value.column == text.rindex('"y"') + 1
 
 
-def test_empty_queues_read():
+def test_empty_queues_read_and_are_written_as_they_were():
     for text in ("{}", " {\n} \n", '{"ready": [ ]}'):
-        assert Reader().parse(text).queue == Queue()
+        document = Reader().parse(text)
+        assert document.queue == Queue()
+        assert render(document, Queue()) == text

@@ -64,7 +64,7 @@ def test_the_picture_of_a_board():
 
 def test_text_shows_steps_marks_and_what_comes_before():
     drawn = picture.text(picture.of_board(BOARD, DONE))
-    assert "step 1\n   old   complete               The oldest" in drawn
+    assert "step 1\n   old   complete              The oldest" in drawn
     assert " * c     waiting          6 h  Title c\n     after a\n" in drawn
     assert "step 5\n * d     waiting          4 h  Title d\n     after b, c\n" in drawn
 

@@ -133,10 +133,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ people
 
-    @initialize(count=st.integers(0, 4))
-    def begin_with(self, count: int) -> None:
-        for spec_id in IDS[:count]:
-            self.add(spec_id, [], [FILES[IDS.index(spec_id) % 3]])
+    @initialize(count=st.integers(0, 4), chained=st.booleans())
+    def begin_with(self, count: int, chained: bool) -> None:
+        for index, spec_id in enumerate(IDS[:count]):
+            self.add(spec_id, IDS[index - 1 : index] if chained else [], [FILES[index % 3]])
 
     @rule(spec_id=ids, wanted=needs, paths=files)
     def add(self, spec_id: str, wanted: list[str], paths: list[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from agentq.core import queue
 from agentq.core.queue import Claim
 from agentq.core.spec import Queue, Spec
-from agentq.errors import AgentqError, QueueError, Refused, Stale
+from agentq.errors import AgentqError, CycleError, QueueError, Refused, Stale
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 TTL = timedelta(minutes=30)
@@ -112,6 +112,13 @@ def test_an_edit_of_a_running_spec_obeys_the_rules_of_its_claim():
     assert queue.edit(q, "a", {"files_modified": ["x.py"]}, ("x.py",)).in_progress[0].files_modified == ("x.py",)
     with pytest.raises(Refused, match="in progress and cannot wait for b"):
         queue.edit(q, "a", {"depends_on": ["b"]})
+
+
+def test_an_edit_that_closes_a_circle_is_refused():
+    q = queue.add(queue.add(Queue(), Spec(id="a", title="A")), Spec(id="b", title="B", depends_on=("a",)))
+    with pytest.raises(CycleError) as caught:
+        queue.edit(q, "a", {"depends_on": ["b"]})
+    assert sorted(caught.value.cycle[1:]) == ["a", "b"]
 
 
 def test_times_are_kept_as_they_are_written():

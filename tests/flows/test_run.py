@@ -418,7 +418,7 @@ subprocess.Popen(["setsid", "sleep", "300"]); Path("half.txt").write_text("unfin
 
 def test_commands_before_a_rebase_and_set_up_on_changed_locks(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    config = f"""
+    config = """
 [commands.extra]
 """
     project = projects.build(tmp_path / "p")
