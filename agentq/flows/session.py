@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq import process
-from agentq.config import Config, policy
+from agentq.config import POLICY_FILE, Config, policy
 from agentq.core import queue as transitions
 from agentq.core.lifecycle import Stage
 from agentq.core.queue import Transition
@@ -23,7 +23,7 @@ from agentq.flows.outcome import Failed
 from agentq.flows.services import Evidence, Services
 from agentq.store.runs import Live
 from agentq.trunk.git import Git
-from agentq.trunk.mirror import Conflict, Merged
+from agentq.trunk.mirror import Conflict, Merged, Trunk, Work
 from agentq.trunk.workspace import wait_for_index_lock
 
 TAIL_LINES = 12
@@ -36,7 +36,7 @@ class Session:
     live: Live
     evidence: Evidence
     verify_config: Config | None = None
-    restarted: dict[Stage, str] = field(default_factory=dict)
+    work: dict[str, Work] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -70,49 +70,54 @@ class Session:
         """Raises Stale when the lease was taken over: then this process changes nothing more."""
         transitions.owned(self.services.store.read().queue, self.id, self.epoch)
 
-    # ------------------------------------------------------------ refs of the work
+    # ------------------------------------------------------------ trunk and work
 
     def work_ref(self, stage: Stage) -> str:
         return f"refs/agentq/work/{self.id}/{stage}"
-
-    def work(self, stage: Stage) -> str:
-        """The commit a stage proved, standing on some trunk commit; '' if it did not yet."""
-        return self.services.mirror.ref(self.work_ref(stage))
 
     @property
     def wip_ref(self) -> str:
         return f"refs/agentq/wip/{self.id}"
 
-    # ------------------------------------------------------------ trunk
-
-    def fetch_trunk(self) -> str:
-        """The newest trunk commit; from now on its own configuration says how to verify (reliability 19)."""
-        trunk = self.services.mirror.fetch()
-        text = self.services.mirror.show(trunk, "agents/config.toml")
+    def fetch_trunk(self) -> Trunk:
+        """The newest trunk; from now on its own configuration says how to verify (reliability fact 19). What
+        earlier stages proved is read along with it."""
+        trunk = self.services.mirror.fetch(POLICY_FILE)
+        text = trunk.files[POLICY_FILE]
         config = self.services.config
         if text is not None:
-            config = policy(text.decode("utf-8", "replace"), f"agents/config.toml on {trunk[:10]}")
+            config = policy(text.decode("utf-8", "replace"), f"{POLICY_FILE} on {trunk.commit[:10]}")
         self.verify_config = config
+        self.work = self.services.mirror.work(self.id)
         return trunk
+
+    def commit_work(self, stage: Stage, trunk: str, tree: str) -> None:
+        """Keep what a stage proved, as one commit on `trunk`."""
+        mirror = self.services.mirror
+        commit = mirror.commit_tree(tree, [trunk], f"{self.id}: {stage}")
+        mirror.set_ref(self.work_ref(stage), commit)
+        self.work[stage] = Work(commit, trunk, tree)
+
+    def stand_on(self, trunk: str) -> None:
+        """Write down which trunk commit the work stands on."""
+        if self.entry.base != trunk:
+            self.update(lambda queue: transitions.based_on(queue, self.id, self.epoch, trunk))
 
     @property
     def rules(self) -> Config:
         """The configuration that verifies: trunk's, or the checkout's where trunk has none."""
         return self.verify_config or self.services.config
 
-    def rebase_work(self, trunk: str) -> Failed | None:
-        """Put what earlier stages proved on top of `trunk`."""
-        mirror = self.services.mirror
-        stages: tuple[Stage, ...] = ("test", "implement")
+    def rebase_work(self, trunk: str, stages: Sequence[Stage]) -> Failed | None:
+        """Put what `stages` proved on top of `trunk`."""
         for stage in stages:
-            commit = self.work(stage)
-            if not commit or mirror.commit(f"{commit}^") == trunk:
+            work = self.work.get(stage)
+            if work is None or work.base == trunk:
                 continue
-            merged = mirror.rebase(commit, trunk)
+            merged = self.services.mirror.rebase(work.commit, trunk)
             if merged.conflicts:
                 return self.conflict(merged, stage, trunk)
-            message = f"{self.id}: {stage}"
-            mirror.set_ref(self.work_ref(stage), mirror.commit_tree(merged.tree, [trunk], message))
+            self.commit_work(stage, trunk, merged.tree)
         return None
 
     def conflict(self, merged: Merged, stage: Stage, trunk: str) -> Failed:
@@ -175,9 +180,9 @@ class Session:
             self.save_wip(crashed_from, crashed_in)
             if workspaces.unsaved(self.workspace)[0]:
                 return Failed("the unfinished work of a crashed attempt cannot be saved", "see the note above")
-        if (failed := self.rebase_work(trunk)) is not None:
+        if (failed := self.rebase_work(trunk, ("test", "implement"))) is not None:
             return failed
-        start = self.work("test") if stage == "implement" and self.work("test") else trunk
+        start = self.work["test"].commit if stage == "implement" and "test" in self.work else trunk
         wip = mirror.ref(self.wip_ref)
         wip_tree = ""
         if wip and f"Stage: {stage}" in mirror.git("log", "-1", "--format=%B", wip).text:
@@ -191,7 +196,7 @@ class Session:
             workspaces.adopt_idle(self.workspace)
         workspaces.prepare(self.workspace, start, wip_tree=wip_tree)
         workspaces.note_start(self.workspace, start, stage)
-        self.update(lambda queue: transitions.based_on(queue, self.id, self.epoch, trunk))
+        self.stand_on(trunk)
         return start
 
     def _before_rebase(self) -> Failed | None:

@@ -24,7 +24,7 @@ PROTECTED = ("agents/queue.json", "agents/config.toml", ".machine")
 
 def run_stage(session: Session, stage: Stage) -> StageOutcome:
     """Run the test or the implement stage once."""
-    trunk = session.fetch_trunk()
+    trunk = session.fetch_trunk().commit
     if stage == "test" and session.entry.tests == "none":
         return Proved(("this spec has no tests of its own",))
     start = session.prepare_workspace(stage, trunk)
@@ -46,11 +46,7 @@ def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentR
     services, entry = session.services, session.entry
     queue = services.store.read().queue
     rules = session.rules
-    tests = (
-        session.services.mirror.changes(f"{session.work('test')}^", session.work("test"))
-        if (session.work("test"))
-        else []
-    )
+    tests = _locked(session)
     facts = {
         "others": brief.others_in_progress(queue, entry.id),
         "test_command": rules.commands.test or "not configured",
@@ -146,9 +142,10 @@ def _committed_tree(session: Session, start: str) -> str | Failed:
     return files
 
 
-def _commit(session: Session, stage: Stage, trunk: str, tree: str) -> None:
-    mirror = session.services.mirror
-    mirror.set_ref(session.work_ref(stage), mirror.commit_tree(tree, [trunk], f"{session.id}: {stage}"))
+def _locked(session: Session) -> list[Change]:
+    """What the test stage changed: nobody may change it afterwards."""
+    work = session.work.get("test")
+    return session.services.mirror.changes(work.base, work.commit) if work else []
 
 
 def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -> StageOutcome:
@@ -169,20 +166,20 @@ def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -
         problem = "the new tests pass before anything is implemented"
         hint = 'they may test nothing; or set tests = "none" if this spec needs no tests'
         return Failed(problem, hint, attention=problem)
-    _commit(session, "test", trunk, tree)
+    session.commit_work("test", trunk, tree)
     return Proved((f"red as it should be: {session.last_words(outcome)}", *_undeclared(session, changes, ())))
 
 
 def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) -> StageOutcome:
     """With the locked tests put back, the verify commands pass and the changed files are the declared ones."""
     mirror = session.services.mirror
-    tests = mirror.changes(f"{session.work('test')}^", session.work("test")) if session.work("test") else []
+    tests = _locked(session)
     touched = _tampered(mirror.changes(mirror.tree(trunk), tree), tests)
     notes: list[str] = []
     if touched:
         tree = mirror.patch_tree(tree, touched)
         back = [change.path for change in touched if change.new]
-        session.services.workspaces.restore_files(session.workspace, session.work("test"), back)
+        session.services.workspaces.restore_files(session.workspace, session.work["test"].commit, back)
         for change in touched:
             if not change.new:
                 (session.workspace / change.path).unlink(missing_ok=True)
@@ -196,7 +193,7 @@ def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) ->
     failed_or_stopped = run_verify_commands(session, session.workspace, "proof", env)
     if failed_or_stopped:
         return failed_or_stopped
-    _commit(session, "implement", trunk, tree)
+    session.commit_work("implement", trunk, tree)
     return Proved((*notes, *_undeclared(session, changes, tuple(change.path for change in tests))))
 
 

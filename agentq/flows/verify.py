@@ -66,21 +66,20 @@ def _candidate(session: Session) -> _Candidate | StageOutcome:
     base = session.entry.base or ""
     trunk = session.fetch_trunk()
     # A push whose answer was lost may have landed: trunk knows, our memory does not (landing fact 9).
-    if base and mirror.contains(base) and (landed := mirror.landing(session.id, base)):
+    if base and trunk.commit != base and (landed := mirror.landing(session.id, base)):
         return _complete(session, landed)
-    work = session.work("implement")
-    if not work:
+    if "implement" not in session.work:
         problem = "what was implemented is not on this machine"
         return Failed(problem, f"'agentq retry {session.id} --from implement' does it again", attention=problem)
-    if (failed := session.rebase_work(trunk)) is not None:
+    if (failed := session.rebase_work(trunk.commit, ("implement",))) is not None:
         return failed
-    tree = mirror.tree(session.work("implement"))
-    if tree == mirror.tree(trunk):
+    tree = session.work["implement"].tree
+    if tree == trunk.tree:
         problem = "there is nothing to land: trunk already holds this change"
         return Failed(problem, f"'agentq release {session.id}' gives it back", attention=problem)
-    session.update(lambda queue: transitions.based_on(queue, session.id, session.epoch, trunk))
-    commit = mirror.commit_tree(tree, [trunk], _message(session), session.services.identity)
-    return _Candidate(trunk, tree, commit)
+    session.stand_on(trunk.commit)
+    commit = mirror.commit_tree(tree, [trunk.commit], _message(session), session.services.identity)
+    return _Candidate(trunk.commit, tree, commit)
 
 
 def _message(session: Session) -> str:
@@ -135,8 +134,8 @@ def _summary(session: Session, candidate: _Candidate) -> str:
 def _push(session: Session, candidate: _Candidate) -> StageOutcome | None:
     """Land it; None when trunk is elsewhere and another try is due."""
     services, mirror = session.services, session.services.mirror
-    merged = mirror.rebase(session.work("implement"), candidate.trunk)
-    if merged.conflicts or merged.tree != mirror.tree(candidate.commit):
+    merged = mirror.rebase(session.work["implement"].commit, candidate.trunk)
+    if merged.conflicts or merged.tree != candidate.tree:
         raise ExternalError(
             f"merge identity does not hold for '{session.id}'", "nothing was pushed; this is a bug"
         )
@@ -167,7 +166,7 @@ def _complete(session: Session, commit: str) -> Proved:
         lambda queue: transitions.complete(queue, session.id, session.epoch, commit, now, round(seconds, 3))
     )
     services.runs.settled(session.id)
-    session.say("landed", commit=commit, files=len(services.mirror.changes(f"{commit}^", commit)))
+    session.say("landed", commit=commit)
     tidy(session)
     return Proved((plural(1, "commit") + " on trunk",), landed=commit)
 
@@ -175,6 +174,5 @@ def _complete(session: Session, commit: str) -> Proved:
 def tidy(session: Session) -> None:
     """After a landing: the refs of the work go, the workspace waits for the next spec."""
     mirror = session.services.mirror
-    for prefix in (f"refs/agentq/work/{session.id}", session.wip_ref, f"refs/agentq/import/{session.id}"):
-        mirror.delete_refs(prefix)
+    mirror.delete_refs(f"refs/agentq/work/{session.id}", session.wip_ref, f"refs/agentq/import/{session.id}")
     session.services.workspaces.retire(session.workspace, session.services.config.machine.instances)

@@ -21,6 +21,24 @@ SPEC_TRAILER, EPOCH_TRAILER = "Agentq-Spec", "Agentq-Epoch"
 
 
 @dataclass(frozen=True)
+class Trunk:
+    """The newest trunk commit, its tree, and the files asked for (None where it has none)."""
+
+    commit: str
+    tree: str
+    files: Mapping[str, bytes | None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage proved, as one commit on the trunk commit it stands on."""
+
+    commit: str
+    base: str
+    tree: str
+
+
+@dataclass(frozen=True)
 class Change:
     """One path that differs between two trees. `status`: A, M, D or T; blobs are '' where absent."""
 
@@ -74,8 +92,9 @@ class Mirror:
 
     # ------------------------------------------------------------ trunk
 
-    def fetch(self) -> str:
-        """Bring trunk here; returns its commit. Raises GitError when the remote or the branch is missing."""
+    def fetch(self, *paths: str) -> Trunk:
+        """Bring trunk here; returns its newest commit and the content of `paths` in it. Raises GitError when the
+        remote or the branch is missing."""
         source = f"+refs/heads/{self.branch}:{TRUNK}"
         with lock(self.path / "agentq-locks", "fetch"):
             output = self.git.ask(
@@ -85,16 +104,42 @@ class Mirror:
             if output.rc:
                 hint = f"does {self.url} have a branch '{self.branch}'? 'agentq doctor' checks"
                 raise GitError(["fetch"], output.rc, output.stderr, hint)
-            self._copy_attributes()
-        return self.commit(TRUNK)
+            names = [TRUNK, f"{TRUNK}^{{tree}}", *(f"{TRUNK}:{path}" for path in (".gitattributes", *paths))]
+            commit, tree, attributes, *found = self._objects(names)
+            if commit is None or tree is None:
+                raise GitError(["cat-file"], 1, f"{TRUNK} cannot be read")
+            self._copy_attributes(attributes[1] if attributes else b"")
+        files = {path: item[1] if item else None for path, item in zip(paths, found, strict=True)}
+        return Trunk(commit[0], tree[0], files)
 
-    def _copy_attributes(self) -> None:
+    def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes] | None]:
+        """(id, content) of each named object in one call; None where there is none."""
+        out = self.git.ask("cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode()).stdout
+        found: list[tuple[str, bytes] | None] = []
+        for _ in names:
+            head, _, rest = out.partition(b"\n")
+            words = head.decode().split(" ")
+            if len(words) != 3 or not words[2].isdigit():
+                found.append(None)
+                out = rest
+                continue
+            size = int(words[2])
+            found.append((words[0], rest[:size]))
+            out = rest[size + 1 :]
+        return found
+
+    def _copy_attributes(self, wanted: bytes) -> None:
         """merge-tree in a bare repository reads only info/attributes on git 2.39 (landing fact 7)."""
-        wanted = self.show(TRUNK, ".gitattributes") or b""
         target = self.path / "info" / "attributes"
         if (target.read_bytes() if target.exists() else b"") != wanted:
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(wanted)
+
+    def work(self, spec_id: str) -> dict[str, Work]:
+        """What the stages of a spec proved so far: stage → its commit."""
+        form = "--format=%(refname:lstrip=4) %(objectname) %(parent) %(tree)"
+        lines = self.git("for-each-ref", form, f"refs/agentq/work/{spec_id}/").text.splitlines()
+        return {stage: Work(commit, parent, tree) for stage, commit, parent, tree in map(str.split, lines)}
 
     def commit(self, name: str) -> str:
         """The commit a ref or a sha names. Raises GitError when there is none."""
@@ -107,9 +152,9 @@ class Mirror:
     def set_ref(self, name: str, target: str) -> None:
         self.git("update-ref", "--end-of-options", name, target)
 
-    def delete_refs(self, prefix: str) -> None:
-        """Delete every ref below `prefix`."""
-        names = self.git("for-each-ref", "--format=%(refname)", prefix).text.split()
+    def delete_refs(self, *prefixes: str) -> None:
+        """Delete every ref that is, or lies below, one of `prefixes`."""
+        names = self.git("for-each-ref", "--format=%(refname)", *prefixes).text.split()
         commands = "".join(f"delete {name}\n" for name in names)
         if commands:
             self.git.ask("update-ref", "--stdin", stdin=commands.encode())
@@ -122,10 +167,10 @@ class Mirror:
         return self.git.ask("merge-base", "--is-ancestor", commit, trunk).rc == 0
 
     def landing(self, spec_id: str, since: str) -> str:
-        """The newest trunk commit after `since` whose trailers name this spec, or ''."""
+        """The newest trunk commit after `since` whose trailers name this spec, or '' (also if `since` is gone)."""
         form = f"--format=%H %(trailers:key={SPEC_TRAILER},valueonly,separator=%x2C)"
         grep = f"--grep=^{SPEC_TRAILER}: {spec_id}$"
-        for line in self.git("log", "--first-parent", form, grep, f"{since}..{TRUNK}").text.splitlines():
+        for line in self.git.ask("log", "--first-parent", form, grep, f"{since}..{TRUNK}").text.splitlines():
             sha, _, named = line.partition(" ")
             if named == spec_id:
                 return sha

@@ -18,6 +18,16 @@ from agentq.trunk.mirror import Mirror
 
 BRANCH = "refs/heads/work"
 LOCK_WAIT = 10.0
+_CONFIG = """[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = false
+[user]
+\tname = agentq
+\temail = agentq@localhost
+[gc]
+\tauto = 0
+"""
 
 
 class Workspaces:
@@ -76,20 +86,18 @@ class Workspaces:
         shutil.copyfile(path / ".git" / "index", index)
 
     def _fresh_git(self, path: Path, commit: str, index: Path) -> Git:
-        _remove(path / ".git")
-        git = Git(path)
-        git("init", "--quiet", "--template=", "--initial-branch=work", ".")
-        objects = path / ".git" / "objects" / "info"
-        objects.mkdir(exist_ok=True)
-        (objects / "alternates").write_text(f"{self.mirror.path / 'objects'}\n")
-        settings = (path / ".git" / "config").read_text()
-        (path / ".git" / "config").write_text(
-            settings + "[user]\n\tname = agentq\n\temail = agentq@localhost\n[gc]\n\tauto = 0\n"
-        )
-        git("update-ref", BRANCH, commit)
+        """The files that make a repository, written by us: what `git init` and `git update-ref` would leave."""
+        folder = path / ".git"
+        _remove(folder)
+        (folder / "objects" / "info").mkdir(parents=True)
+        (folder / "refs" / "heads").mkdir(parents=True)
+        (folder / "objects" / "info" / "alternates").write_text(f"{self.mirror.path / 'objects'}\n")
+        (folder / "config").write_text(_CONFIG)
+        (folder / BRANCH).write_text(f"{commit}\n")
+        (folder / "HEAD").write_text(f"ref: {BRANCH}\n")
         if index.is_file():
-            shutil.copyfile(index, path / ".git" / "index")
-        return git
+            shutil.copyfile(index, folder / "index")
+        return Git(path)
 
     def restore_files(self, path: Path, commit: str, paths: Sequence[str]) -> None:
         """Put `paths` of a workspace back to what they are in `commit`, without its own configuration."""
