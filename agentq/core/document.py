@@ -22,7 +22,6 @@ from agentq.errors import CycleError, QueueError
 SCALARS = ("$schema", "paused", "epoch")
 _LEAD = re.compile(r"[ \t]*")
 _FIELD = {"$schema": "schema_"}
-_CACHE_LIMIT = 200_000
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ class Document:
 
 
 class Reader:
-    """Parses documents; remembers entries it has validated, so that re-reading a queue is cheap."""
+    """Parses documents; remembers the last one, so that re-reading a queue that changed a little is cheap."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Entry] = {}
+        self._last: Document | None = None
 
     def parse(self, text: str) -> Document:
         """Raises QueueError (line, column, hint), CycleError."""
@@ -60,14 +59,15 @@ class Reader:
         if text[start : start + 1] != "{":
             jsontext.value(text, start)
             jsontext.fail(text, start, "a queue is an object", 'it begins with {"ready": […]')
-        return _Parse(text, start, self._known).document()
+        self._last = _Parse(text, start, self._last).document()
+        return self._last
 
 
 @dataclass
 class _Parse:
     text: str
     start: int
-    known: dict[tuple[str, str], Entry]
+    last: Document | None
     scalars: dict[str, Any] = field(default_factory=dict)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     raw: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -103,28 +103,28 @@ class _Parse:
         raw: list[str] = []
         offsets: list[int] = []
 
+        seen = _Seen(self.last, key)
+
         def element(offset: int) -> int:
+            offsets.append(offset)
+            if (index := seen.at(self.text, offset)) is not None:
+                raw.append(seen.raw[index])
+                entries.append(seen.entries[index])
+                return offset + len(seen.raw[index])
             data, end = jsontext.value(self.text, offset)
             raw.append(self.text[offset:end])
-            entries.append(self._entry(key, data, raw[-1], offset))
-            offsets.append(offset)
+            entries.append(self._entry(key, data, offset))
             return end
 
         end = jsontext.read_array(self.text, at, element)
         self.raw[key], self.offsets[key] = tuple(raw), offsets
         return end
 
-    def _entry(self, key: str, data: Any, piece: str, offset: int) -> Entry:
-        entry = self.known.get((key, piece))
-        if entry is None:
-            try:
-                entry = ARRAYS[key].model_validate(data)
-            except ValidationError as error:
-                self._explain(error, key, data, offset)
-            if len(self.known) >= _CACHE_LIMIT:
-                self.known.clear()
-            self.known[key, piece] = entry
-        return entry
+    def _entry(self, key: str, data: Any, offset: int) -> Entry:
+        try:
+            return ARRAYS[key].model_validate(data)
+        except ValidationError as error:
+            self._explain(error, key, data, offset)
 
     def _explain(self, error: ValidationError, key: str, data: Any, offset: int) -> NoReturn:
         steps, kind, why = first_problem(error)
@@ -180,6 +180,26 @@ class _Parse:
         return QueueError(error.message, error.hint, path=error.path, line=line, column=column)
 
 
+class _Seen:
+    """The entries of an array as they were read last. An object's text ends itself, so the same characters at
+    a place mean the same entry: most of a queue that was just read need not be decoded again."""
+
+    _AHEAD = 3  # one update takes few entries out of their row
+
+    def __init__(self, last: Document | None, key: str) -> None:
+        self.raw = last.raw.get(key, ()) if last else ()
+        self.entries: tuple[Entry, ...] = getattr(last.queue, key) if last else ()
+        self._next = 0
+
+    def at(self, text: str, offset: int) -> int | None:
+        """The index of the last reading's entry whose text stands at `offset`, looking a few ahead."""
+        for index in range(self._next, min(self._next + self._AHEAD, len(self.raw))):
+            if text.startswith(self.raw[index], offset):
+                self._next = index + 1
+                return index
+        return None
+
+
 def _existing(data: Any, steps: list[str | int]) -> list[str | int]:
     """The steps that lead somewhere in `data`; pydantic adds names of its own for unions."""
     where: list[str | int] = []
@@ -219,7 +239,7 @@ def render(old: Document | None, queue: Queue) -> str:
     gap = _member_gap(old) if old.spans else ",\n  "
     fresh = ArrayText(lead=gap.rpartition("\n")[2] if "\n" in gap else "")
     for array in ARRAYS:
-        if getattr(queue, array) or not old.text:
+        if array not in old.spans and (getattr(queue, array) or not old.text):
             missing[array] = write_array(fresh, getattr(queue, array))
     added = [f"{json.dumps(key)}: {value}" for key, value in missing.items() if key not in old.spans]
     if not old.spans:

@@ -87,7 +87,7 @@ def _session(services: Services, entry: InProgress, instance: int) -> Iterator[S
     now = services.clock.now()
     folder = services.runs.new_folder(entry.id, now)
     live = Live(
-        spec=entry.id, run=folder.name, marker=f"{entry.id}.{entry.lease.epoch}.{folder.name}",
+        spec=entry.id, run=folder.name, marker=services.runs.marker(entry.id, entry.lease.epoch, folder.name),
         owner=services.owner, pid=os.getpid(), epoch=entry.lease.epoch, instance=instance,
         stage=next_stage(entry), since=now.isoformat(timespec="seconds"),
     )  # fmt: skip

@@ -4,10 +4,11 @@ A lock held by a living process is the truth about who works on what; the JSON b
 Locks end with their process, so `kill -9` leaves nothing to clean up but files.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -54,18 +55,23 @@ class Runs:
 
     def __init__(self, state: Path) -> None:
         self.state = state
+        # Two repositories may have specs of the same name: their processes must not be taken for each other's.
+        self.tag = hashlib.sha256(str(state.absolute()).encode()).hexdigest()[:8]
+
+    def marker(self, spec_id: str, epoch: int, run: str) -> str:
+        """What the processes of one run carry in their environment."""
+        return f"{self.tag}.{spec_id}.{epoch}.{run}"
 
     # ------------------------------------------------------------ locks
 
     @contextmanager
     def slot(self, instances: int) -> Iterator[int]:
         """Hold one of the machine's instances (1 to `instances`). Raises Refused when all are taken."""
-        from filelock import Timeout
-
         for number in range(1, instances + 1):
-            with suppress(Timeout), lock(self.state / "slots", str(number), 0):
-                yield number
-                return
+            with _attempt(self.state / "slots", str(number)) as held:
+                if held:
+                    yield number
+                    return
         raise Refused(
             f"this machine already runs {instances} of {instances} instances",
             "wait for one to end, or raise 'instances' in .machine",
@@ -74,17 +80,14 @@ class Runs:
     @contextmanager
     def working_on(self, spec_id: str) -> Iterator[None]:
         """Be the only process that works on a spec. Raises Refused when another one does."""
-        from filelock import Timeout
-
-        try:
-            with lock(self.state / "locks", f"spec-{spec_id}", 0):
-                yield
-        except Timeout:
-            live = self._read_live(spec_id)
-            who = f"process {live.pid} is in its {live.stage} stage" if live else "another process works on it"
-            raise Refused(
-                f"'{spec_id}' is busy: {who}", f"'agentq logs {spec_id} -f' shows what it does"
-            ) from None
+        with _attempt(self.state / "locks", f"spec-{spec_id}") as held:
+            if not held:
+                live = self._read_live(spec_id)
+                who = (
+                    f"process {live.pid} is in its {live.stage} stage" if live else "another process works on it"
+                )
+                raise Refused(f"'{spec_id}' is busy: {who}", f"'agentq logs {spec_id} -f' shows what it does")
+            yield
 
     @contextmanager
     def landing(self) -> Iterator[None]:
@@ -175,6 +178,21 @@ class Runs:
 
     def remember_proof(self, key: str, what: dict[str, Any]) -> None:
         files.write_json(self.state / "proofs" / key, what)
+
+
+@contextmanager
+def _attempt(folder: Path, name: str) -> Iterator[bool]:
+    """Whether the lock could be had at once; it is held for the block if so."""
+    from filelock import Timeout
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(folder, name, 0))
+        except Timeout:
+            held = False
+        else:
+            held = True
+        yield held
 
 
 def _record(kind: type[R], data: Any) -> R | None:

@@ -13,8 +13,6 @@ from support import crash
 from support import project as projects
 from support.project import Project
 
-from agentq import process
-
 # All steps with AGENTQ_TEST_FULL=1; else all from the push on, and every fifth before it.
 STRIDE = 1 if os.environ.get("AGENTQ_TEST_FULL") else 5
 
@@ -37,13 +35,13 @@ def _settled(project: Project) -> None:
     assert project.git("rev-list", "--count", "main", cwd=project.hub) == "2"
     assert project.git("show", "main:alpha.txt", cwd=project.hub) == "alpha"
     assert not list((project.state / "intents").glob("*")) and not list((project.state / "live").glob("*"))
-    assert process.strays("alpha.", prefix=True) == []
+    assert project.strays("alpha") == []
     assert project.git("status", "--porcelain") == ""
 
 
 def _after_the_crash(project: Project) -> None:
     deadline = time.monotonic() + 20
-    while process.strays("alpha.", prefix=True) and time.monotonic() < deadline:
+    while project.strays("alpha") and time.monotonic() < deadline:
         time.sleep(0.05)
     done = project.agentq("run", "alpha", "--yes", rc=None)
     if done.returncode:  # landed before it died: the command that comes next only settles it

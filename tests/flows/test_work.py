@@ -12,8 +12,6 @@ import pytest
 from support import project as projects
 from support.project import Project
 
-from agentq import process
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
@@ -134,7 +132,7 @@ def test_second_ctrl_c_stops_agents_and_keeps_their_work(project: Project) -> No
     work.send_signal(signal.SIGINT)
     output, _ = work.communicate(timeout=60)
     assert work.returncode == 130, output
-    assert process.strays("a.", prefix=True) == []
+    assert project.strays("a") == []
     made = projects.services(project)
     assert made.mirror.show(made.mirror.ref("refs/agentq/wip/a"), "half.txt") == b"unfinished"
     assert project.entry("a")["status"] == "testing" and project.entry("a").get("failures", 0) == 0
@@ -154,7 +152,7 @@ def test_killing_work_leaves_no_process_and_the_next_command_goes_on(project: Pr
     else:
         work.kill()
     work.communicate(timeout=60)
-    _wait(lambda: process.strays("a.", prefix=True) == [], 20)
+    _wait(lambda: project.strays("a") == [], 20)
     project.script(
         "a",
         "test",
@@ -173,7 +171,7 @@ def test_a_killed_run_is_resumed_under_a_new_epoch(project: Project) -> None:
     _wait(begun.exists)
     run.kill()
     run.communicate()
-    _wait(lambda: process.strays("a.", prefix=True) == [], 20)
+    _wait(lambda: project.strays("a") == [], 20)
     project.script(
         "a", "test", 'Path("half.txt").unlink(); Path("checks/a.py").write_text("open(\'a.txt\')"); commit()'
     )

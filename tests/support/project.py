@@ -102,6 +102,13 @@ commit()
                     return {"array": array, **entry}
         raise AssertionError(f"{spec_id} is nowhere")
 
+    def strays(self, spec_id: str) -> list[int]:
+        """Processes that agents of a spec left, whatever their parent."""
+        from agentq import process
+        from agentq.store.runs import Runs
+
+        return process.strays(f"{Runs(self.state).tag}.{spec_id}.", prefix=True)
+
     def trunk_files(self) -> list[str]:
         return self.git("ls-tree", "-r", "--name-only", "main", cwd=self.hub).splitlines()
 
