@@ -31,7 +31,8 @@ class Host:
         """Why nothing more may start here, if so."""
         if len(self.live) >= self.instances:
             return reasons.MachineFull(len(self.live), self.instances)
-        if self.free_gb < self.needed_gb:
+        # A machine too small by the book still runs one agent; a second one must fit.
+        if self.live and self.free_gb < self.needed_gb:
             return reasons.Memory(round(self.free_gb, 1), round(self.needed_gb, 1))
         return None
 

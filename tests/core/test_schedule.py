@@ -124,7 +124,7 @@ def test_a_plan_replaces_the_soft_criteria_and_keeps_pins():
         ),
         (
             board(node("x")),
-            Host("here", free_gb=3.21, needed_gb=6.0),
+            Host("here", 4, frozenset({"elsewhere"}), 3.21, 6.0),
             "memory",
             "3.2 GB of memory free, an agent needs 6.0",
         ),
@@ -257,3 +257,7 @@ def test_everything_has_one_answer_and_twice_the_same(made):
 def test_the_figures_of_running_work_count_too():
     made = board(node("x", "r"), node("y", "x"), busy=(running("r", "there", hours=1.0),))
     assert schedule.figures(made).unblocks == {"r": 2, "x": 1, "y": 0}
+
+
+def test_a_small_machine_still_runs_one() -> None:
+    assert Host("here", 4, frozenset(), 3.21, 6.0).full() is None
