@@ -1,427 +1,389 @@
-"""What people see: tables, plain lines and the live view. The only module that imports rich.
+"""What people see of results: tables and paragraphs that fit the terminal. With live.py the only module that
+imports rich.
 
-Text from specs and agents is cleaned when it comes in and never read as markup (reliability fact 23).
+Text from specs and agents is cleaned when it comes in and never read as markup (reliability fact 23). Without
+a terminal, and with NO_COLOR, nothing but text is printed.
 """
 
-import os
-import sys
-import time
-from collections import deque
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
-from rich import box
-from rich.console import Console, Group
-from rich.live import Live
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentq.core.schedule import Advice, Candidate
+from agentq.core.schedule import Candidate
 from agentq.core.text import clean, hours, one_line, plural
+from agentq.live import console, ended_line, event_line, shorten
 
-SHOWN_ROWS = 25
-PIPE_WIDTH = 120
+SHOWN_ROWS = 20
+SHOWN_COMPLETED = 8
+SHOWN_WAITING = 10
+REASON_LINES = 3
+ALTERNATIVES = 2
 _STATUS_STYLE = {
     "testing": "cyan", "tests-written": "cyan", "implementing": "yellow", "implemented": "yellow",
     "verifying": "magenta", "complete": "green", "ready": "",
 }  # fmt: skip
 
 
-def console(file: IO[str] | None = None) -> Console:
-    """A console for stdout: no colour in a pipe or with NO_COLOR, and wide enough there not to cut words."""
-    out = file or sys.stdout
-    width = None if out.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
-    return Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+def _paragraph(out: Console, words: str, *, first: str = "", then: str = "", style: str = "") -> None:
+    """`words` folded at the terminal's width: `first` before the first line, `then` before the others."""
+    room = max(out.width - max(len(first), len(then)), 20)
+    lines = textwrap.wrap(" ".join(clean(words).split()), room, break_on_hyphens=False) or [""]
+    for number, line in enumerate(lines):
+        out.print(Text((then if number else first) + line, style=style), soft_wrap=True)
 
 
-def _table(*columns: str | tuple[str, dict[str, Any]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        name, options = column if isinstance(column, tuple) else (column, {})
-        table.add_column(name, **options)
+def _table(*columns: tuple[str, int]) -> Table:
+    """A table of these (name, width)s, two spaces apart; width 0 leaves a column out."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
+    for name, width in columns:
+        if width:
+            table.add_column(name, width=width, no_wrap=True, overflow="ellipsis")
     return table
+
+
+def _folded(words: str, width: int, style: str = "") -> Text:
+    """At most REASON_LINES lines; the last one says with '…' that there is more."""
+    lines = textwrap.wrap(" ".join(clean(words).split()), width, break_on_hyphens=False)
+    if len(lines) > REASON_LINES:
+        lines = [*lines[: REASON_LINES - 1], shorten(" ".join(lines[REASON_LINES - 1 :]), width)]
+    return Text("\n".join(lines), style=style)
 
 
 # ---------------------------------------------------------------- next
 
 
-def advice(found: Advice, batch: Sequence[Candidate] | None = None) -> None:
-    """The recommendation in plain words, with two alternatives; or why there is none."""
+def advice(
+    situation: Any, found: Any, batch: Sequence[Candidate] | None = None, count: int = 1, stage: str = ""
+) -> None:
+    """The recommendation in plain words, with two alternatives; or why there is none. `batch`: what can start
+    together when `count` were asked for; `stage`: only specs at this stage were looked at."""
     out = console()
     if found.pick is None:
-        out.print(Text(_nothing(found)))
+        for line in _nothing(situation, found, stage):
+            _paragraph(out, line)
         return
+    words = situation.in_words()
     if batch is not None:
-        out.print(Text(f"These {len(batch)} can run together:", style="bold"))
-        for one in batch:
-            out.print(Text.assemble("  ", (one.id, "bold"), f"  {one.title}"))
-            out.print(Text(f"      {'; '.join(one.rationale())}", style="dim"))
+        _batch(out, batch, words, count)
         return
     pick = found.pick
-    out.print(Text.assemble(("Next: ", "bold"), (pick.id, "bold green"), f"  {pick.title}"))
-    for line in pick.rationale():
-        out.print(Text(f"  · {line}"))
-    others = found.ranked[1:3]
+    out.print(Text.assemble(("Next: ", "bold"), (pick.id, "bold green")), soft_wrap=True)
+    _paragraph(out, pick.title, first="      ", then="      ")
+    for line in words(pick):
+        _paragraph(out, line, first="  · ", then="    ")
+    others = found.ranked[1 : 1 + ALTERNATIVES]
     if others:
+        width = max(len(one.id) for one in others)
         out.print(Text("Or:", style="dim"))
         for one in others:
-            out.print(Text(f"  {one.id}  {one.title} ({'; '.join(one.rationale()[:2])})", style="dim"))
+            head = f"  {one.id:<{width}}  "
+            out.print(Text(shorten(head + one_line(one.title), out.width), style="dim"), soft_wrap=True)
+            indent = " " * len(head) if len(head) < 30 else "      "
+            _paragraph(out, "; ".join(words(one)[:2]), first=indent, then=indent, style="dim")
 
 
-def _nothing(found: Advice) -> str:
+def _batch(out: Console, batch: Sequence[Candidate], words: Callable[[Candidate], list[str]], count: int) -> None:
+    asked = f" (of {count} asked for)" if len(batch) < count else ""
+    together = "This one can start" if len(batch) == 1 else f"These {len(batch)} can run together"
+    _paragraph(out, f"{together}{asked}:", style="bold")
+    for one in batch:
+        line = Text.assemble("  ", (one.id, "bold"), f"  {one_line(one.title)}")
+        line.truncate(out.width, overflow="ellipsis")
+        out.print(line, soft_wrap=True)
+        _paragraph(out, "; ".join(words(one)), first="      ", then="      ", style="dim")
+
+
+def _nothing(situation: Any, found: Any, stage: str) -> list[str]:
+    board = situation.board
+    left = len(board.ready) + len(board.in_progress)
+    if not left:
+        if not board.completed:
+            return ["The queue is empty: 'agentq add ID --title …' adds a spec."]
+        return [f"Nothing is left to do: {_all(len(board.completed))} completed."]
     if found.blocked is not None:
-        eligible = f"; {plural(len(found.ranked), 'spec')} would be eligible" if found.ranked else ""
-        return f"Nothing may start: {found.blocked.text}{eligible}."
-    if not found.held:
-        return "Nothing is left to do: the queue is empty."
+        would = f"; {plural(len(found.ranked), 'spec')} would be eligible" if found.ranked else ""
+        hint = "'agentq resume' allows new claims." if found.blocked.kind == "paused" else ""
+        return [f"Nothing may start: {found.blocked.text}{would}.", *([hint] if hint else [])]
+    if stage and (other := situation.advice().pick):
+        return [f"No spec that may run is at its {stage} stage. 'agentq next' recommends '{other.id}'."]
     counts: dict[str, int] = {}
     for reason in found.held.values():
         counts[reason.kind] = counts.get(reason.kind, 0) + 1
-    parts = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]))
-    first = next(iter(found.held.items()))
-    return f"Nothing is eligible ({parts}). For example {first[0]}: {first[1].text}. 'agentq status' shows all."
+    parts = ", ".join(f"{count} {_KINDS.get(kind, kind)}" for kind, count in sorted(counts.items(), key=_most))
+    lines = [f"Nothing is eligible: {parts}."]
+    examples = sorted(found.held.items(), key=lambda item: _URGENCY.get(item[1].kind, 1))
+    lines += [f"For example {spec}: {reason.text}." for spec, reason in examples[:1]]
+    return [*lines, "'agentq status' shows all."]
 
 
-def candidate(one: Candidate) -> None:
+_KINDS = {
+    "dependency": "waiting for others", "files": "waiting for files in use", "held": "held",
+    "attention": "needing you", "running": "running now", "elsewhere": "on other machines", "paused": "paused",
+}  # fmt: skip
+_URGENCY = {"attention": 0, "dependency": 2}
+
+
+def _most(item: tuple[str, int]) -> int:
+    return -item[1]
+
+
+def _all(count: int) -> str:
+    return "the one spec is" if count == 1 else f"all {count} specs are"
+
+
+def candidate(situation: Any, one: Candidate) -> None:
     """Everything that speaks for one candidate."""
     out = console()
-    for line in one.rationale():
-        out.print(Text(f"  · {line}"))
-    out.print(Text(f"  estimate {hours(one.hours)}, number {one.position + 1} in order of arrival", style="dim"))
+    for line in [*situation.in_words()(one), f"number {one.position + 1} in order of arrival"]:
+        _paragraph(out, line, first="  · ", then="    ")
 
 
-# ---------------------------------------------------------------- looking
+# ---------------------------------------------------------------- status
 
 
 def status(found: Any, *, everything: bool) -> None:
-    """Three sections: in progress, ready (best first), completed (newest last)."""
+    """Three sections: in progress, ready (best first), completed (newest last); what needs a person last."""
     out = console()
-    if found.paused:
-        why = f": {found.paused}" if isinstance(found.paused, str) else ""
-        out.print(Text(f"Paused{why}. 'agentq resume' allows new claims.", style="bold yellow"))
-    live = {one.spec: one for one in found.live}
-    for array, title in (("in_progress", "In progress"), ("ready", "Ready"), ("completed", "Completed")):
+    if not found.rows:
+        _paragraph(out, "The queue is empty: 'agentq add ID --title …' adds a spec.")
+    sections = [
+        ("in_progress", "In progress", SHOWN_ROWS, _running_table),
+        ("ready", "Ready, best first", SHOWN_ROWS, _ready_table),
+        ("completed", "Completed, newest last", SHOWN_COMPLETED, _completed_table),
+    ]
+    for array, title, limit, draw in sections:
         rows = [row for row in found.rows if row.array == array]
         if not rows:
             continue
-        shown = rows if everything else (rows[-SHOWN_ROWS:] if array == "completed" else rows[:SHOWN_ROWS])
+        shown = rows if everything or len(rows) <= limit else rows[:limit]
+        if array == "completed" and len(shown) < len(rows):
+            shown = rows[-limit:]
         out.print(Text(f"{title} ({len(rows)})", style="bold"))
-        table = _table(
-            ("ID", {"no_wrap": True, "max_width": 24}), ("TITLE", {"no_wrap": True, "max_width": 26}),
-            ("STATUS", {"no_wrap": True}), ("TIME", {"no_wrap": True}),
-            ("REASON", {"overflow": "fold", "min_width": 16}),
-        )  # fmt: skip
-        for row in shown:
-            mark = "● " if row.id in live else ""
-            table.add_row(
-                Text(row.id), Text(one_line(row.title)), Text(mark + row.status, style=_STATUS_STYLE[row.status]),
-                Text(_time(row.elapsed_hours, row.estimate_hours)),
-                Text(row.reason, style="yellow" if row.reason_kind == "attention" else ""),
-            )  # fmt: skip
-        out.print(table)
+        out.print(draw(out.width, shown, {one.spec for one in found.live}))
         if len(shown) < len(rows):
-            out.print(Text(f"  … and {len(rows) - len(shown)} more ('agentq status --all')", style="dim"))
+            more = "earlier" if array == "completed" else "more"
+            out.print(Text(f"… and {len(rows) - len(shown)} {more}: 'agentq status --all'", style="dim"))
         out.print()
-    if not found.rows:
-        out.print(Text("The queue is empty. 'agentq add ID --title …' adds a spec."))
-        return
-    out.print(Text(f"{found.machine}: {len(live)} of {plural(found.instances, 'instance')} at work", style="dim"))
+    _footer(out, found)
 
 
-def _time(elapsed: float | None, estimate: float | None) -> str:
-    if elapsed is None:
-        return hours(estimate) if estimate else ""
+def _footer(out: Console, found: Any) -> None:
+    left = any(row.array != "completed" for row in found.rows)
+    if found.paused:
+        why = f": {found.paused}" if isinstance(found.paused, str) else ""
+        _paragraph(out, f"Paused{why}. 'agentq resume' allows new claims.", style="bold yellow")
+    elif found.rows and not left:
+        _paragraph(out, f"Nothing is left to do: {_all(len(found.rows))} completed.")
+    waiting = [row.id for row in found.rows if row.kind == "attention"]
+    if waiting:
+        verb = "needs" if len(waiting) == 1 else "need"
+        ids = ", ".join(waiting[:5]) + (f" and {len(waiting) - 5} more" if len(waiting) > 5 else "")
+        _paragraph(out, f"{len(waiting)} {verb} you: {ids}. 'agentq why ID' says what for.", style="bold yellow")
+    _paragraph(
+        out, f"{found.machine}: {len(found.live)} of {plural(found.instances, 'instance')} at work", style="dim"
+    )
+
+
+def _widths(width: int, rows: Sequence[Any], fixed: int) -> tuple[int, int, int]:
+    """Columns for id, title and reason, beside `fixed` columns of others. The reason gets the most; a title
+    that would be a stump is left out."""
+    ident = min(max(cell_len(row.id) for row in rows), max(width // 3, 10))
+    room = width - ident - 2 - fixed
+    longest = max(cell_len(one_line(row.title)) for row in rows)
+    title = min(longest, max(room * 2 // 5, room - 48), room - 34, 50)
+    if title < min(longest, 12):
+        title = 0
+    return max(ident, 2), title and max(title, 5), max(room - (title + 2 if title else 0), 16)
+
+
+def _cells(row: Any, title: int, *others: Text) -> list[Text]:
+    return [Text(row.id), *([Text(shorten(one_line(row.title), title))] if title else []), *others]
+
+
+def _running_table(width: int, rows: Sequence[Any], live: set[str]) -> Table:
+    took = 15 if width >= 100 else 7  # the estimate too where there is room
+    ident, title, room = _widths(width, rows, 13 + 2 + took + 2 + 2)
+    table = _table(("ID", ident), ("TITLE", title), ("STATUS", 13), ("TIME", took), ("REASON", room - 2))
+    for row in rows:
+        reason = row.text or ("working on it" if row.id in live else "")
+        style = "yellow" if row.kind == "attention" else ""
+        stage = Text(row.status, style=_STATUS_STYLE[row.status])
+        spent = Text(_time(row.elapsed_hours, row.estimate_hours if took > 7 else None))
+        table.add_row(*_cells(row, title, stage, spent, _folded(reason, room - 2, style)))
+    return table
+
+
+def _ready_table(width: int, rows: Sequence[Any], _live: set[str]) -> Table:
+    ident, title, room = _widths(width, rows, 6 + 2 + 2)
+    table = _table(("ID", ident), ("TITLE", title), ("EST.", 6), ("REASON", room - 2))
+    for row in rows:
+        estimate = hours(row.estimate_hours) if row.estimate_hours else ""
+        style = "bold green" if row.kind == "next" else ""
+        # Every row would repeat the name of the first.
+        words = row.text.partition(" behind ")[0] if row.kind == "behind" else row.text
+        table.add_row(*_cells(row, title, Text(estimate), _folded(words, room - 2, style)))
+    return table
+
+
+def _completed_table(width: int, rows: Sequence[Any], _live: set[str]) -> Table:
+    ident, title, _ = _widths(width, rows, 15 + 2 + 12 + 2 + 16)
+    table = _table(("ID", ident), ("TITLE", title), ("TIME", 15), ("COMMIT", 12), ("LANDED (UTC)", 16))
+    for row in rows:
+        cells = [Text(_time(row.elapsed_hours, row.estimate_hours)), Text(row.landed[:10])]
+        table.add_row(*_cells(row, title, *cells, Text(row.landed_at[:16].replace("T", " "))))
+    return table
+
+
+def _time(elapsed: float, estimate: float | None) -> str:
+    """'2.1 of 4 h', '12 s', '3 min of 4 h'. Hours in."""
     spent = f"{elapsed * 3600:.0f} s" if elapsed < 1 / 60 else hours(elapsed)
-    return f"{spent} of {hours(estimate)}" if estimate else spent
+    if not estimate:
+        return spent
+    expected = hours(estimate)
+    return f"{spent.removesuffix(' h') if expected.endswith(' h') else spent} of {expected}"
+
+
+# ---------------------------------------------------------------- one spec
+
+
+_FIELDS = (
+    "type", "attention", "problem", "failures", "depends_on", "files_modified", "estimate_hours",
+    "context_budget", "priority", "held", "tests", "base", "landed", "landed_at", "description", "spec",
+)  # fmt: skip
 
 
 def details(found: dict[str, Any]) -> None:
+    """Everything `show` knows: a line a field, folded beside its name; then the newest events."""
     out = console()
     entry = found["entry"]
-    out.print(Text.assemble((found["id"], "bold"), f"  {entry['title']}"))
-    table = _table(("", {"style": "dim", "no_wrap": True}), ("", {"overflow": "fold"}))
-    table.show_header = False
-    table.add_row("status", Text(entry.get("status") or {"completed": "complete"}.get(found["array"], "ready")))
-    for key in (
-        "type", "attention", "problem", "failures", "depends_on", "files_modified", "estimate_hours",
-        "context_budget", "priority", "held", "tests", "base", "landed", "landed_at", "description", "spec",
-    ):  # fmt: skip
-        if key in entry:
+    out.print(Text.assemble((found["id"], "bold"), f"  {one_line(entry['title'])}"))
+    rows = [("status", entry.get("status") or {"completed": "complete"}.get(found["array"], "ready"))]
+    if found["reason"]:
+        rows.append(("reason", found["reason"]["text"]))
+    for key in _FIELDS:
+        if key in entry and (key != "attention" or not found["reason"]):
             value = entry[key]
-            table.add_row(key, Text(", ".join(value) if isinstance(value, list) else str(value)))
+            said = ", ".join(value) if isinstance(value, list) else str(value)
+            rows.append((key.replace("_", " "), hours(value) if key == "estimate_hours" else said))
     if found["unblocks"]:
-        table.add_row("unblocks", Text(", ".join(found["unblocks"])))
+        rows.append(("unblocks", ", ".join(found["unblocks"])))
     if "lease" in entry:
         lease = entry["lease"]
-        who = f"{lease['machine']} instance {lease['instance']}, epoch {lease['epoch']}, until {lease['expires']}"
-        table.add_row("lease", Text(who))
+        until = lease["expires"][:16].replace("T", " ")
+        rows.append(("lease", f"{lease['machine']}, #{lease['instance']}, epoch {lease['epoch']}, until {until}"))
     for stage, record in entry.get("stages", {}).items():
-        seconds = record.get("seconds", 0.0)
         tries = plural(record.get("attempts", 0), "attempt")
-        table.add_row(stage, Text(f"{seconds:.1f} s, {tries}"))
-    if found["workspace"]:
-        table.add_row("workspace", Text(found["workspace"]))
-    if found["logs"]:
-        table.add_row("last log", Text(found["logs"][-1]))
-    out.print(table)
-    for event in found["events"][-20:]:
-        line = event_line(event["event"], event)
-        if line:
-            out.print(Text(f"  {event.get('at', '')[11:19]}  {line}", style="dim"))
+        rows.append((stage, f"{record.get('seconds', 0.0):.1f} s, {tries}"))
+    rows += [("workspace", found["workspace"])] if found["workspace"] else []
+    rows += [("last log", found["logs"][-1])] if found["logs"] else []
+    width = max(len(name) for name, _ in rows)
+    for name, words in rows:
+        lines = (str(words) or " ").splitlines()
+        for number, line in enumerate(lines):
+            head = name if number == 0 else ""
+            if name in ("workspace", "last log"):  # a path stays in one piece, to be copied
+                out.print(Text(f"{head:<{width}}  {clean(line)}"), soft_wrap=True)
+            else:
+                _paragraph(out, line, first=f"{head:<{width}}  ", then=" " * (width + 2))
+    _events(out, found["events"])
+
+
+def _events(out: Console, events: Sequence[dict[str, Any]]) -> None:
+    shown = [(event, line) for event in events if (line := event_line(event["event"], event))][-15:]
+    if shown:
+        out.print()
+    for event, line in shown:
+        _paragraph(out, line, first=f"{event.get('at', '')[11:19]}  ", then=" " * 10, style="dim")
 
 
 def why(found: dict[str, Any]) -> None:
+    """The answer first, then what speaks for it or where it hangs in the end."""
     out = console()
-    out.print(Text.assemble((found["id"], "bold"), f": {found['answer']}"))
+    _paragraph(out, f"{found['id']}: {found['answer']}", then="  ", style="bold")
     for line in found["rationale"]:
-        out.print(Text(f"  · {line}"))
+        _paragraph(out, line, first="  · ", then="    ")
+    if found.get("hint"):
+        _paragraph(out, f"hint: {found['hint']}")
+    chain = found.get("chain", [])
+    roots = [one for one in chain if not one["reason"] or one["reason"]["kind"] != "dependency"]
+    through = [one["id"] for one in chain if one not in roots]
+    if roots:
+        via = f"Through {', '.join(through[:3])}{' …' if len(through) > 3 else ''}" if through else "In the end"
+        _paragraph(out, f"{via} it waits for:")
+    for one in roots[:SHOWN_WAITING]:
+        _paragraph(out, f"{one['id']}: {one['text']}", first="  · ", then="    ")
+    if len(roots) > SHOWN_WAITING:
+        out.print(Text(f"    … and {len(roots) - SHOWN_WAITING} more", style="dim"))
     if "unblocks" in found and not found["rationale"]:
-        out.print(
-            Text(f"  it would unlock {found['unblocks']}; {hours(found['critical_hours'])} of work hang on it")
-        )
-    for line in found.get("chain", []):
-        out.print(Text(f"  └ {line}", style="dim"))
+        done = f"When it is done, it unlocks {found['unblocks']}; {hours(found['critical_hours'])} of work hang on"
+        _paragraph(out, f"{done} it." if found["unblocks"] else "Nothing else waits for it.", style="dim")
 
 
 def landed(entries: Sequence[Any]) -> None:
     """What landed: seconds per stage, attempts, commit."""
-    table = _table(
-        "SPEC", "TITLE", *((name, {"justify": "right"}) for name in ("TEST", "IMPL", "VERIFY")), "LANDED"
-    )
+    out = console()
+    ident = min(max([4, *(len(entry.id) for entry in entries)]), 24)
+    title = max(min(out.width - ident - 42, 40), 10)
+    table = _table(("SPEC", ident), ("TITLE", title), ("TEST", 8), ("IMPLEMENT", 9), ("VERIFY", 8), ("COMMIT", 7))
     for entry in entries:
         cells = []
         for stage in ("test", "implement", "verify"):
             record = entry.stages.get(stage)
             tries = f" ×{record.attempts}" if record and record.attempts > 1 else ""
-            cells.append(Text(f"{record.seconds:.1f} s{tries}" if record else "–"))
-        table.add_row(Text(entry.id), Text(one_line(entry.title, 32)), *cells, Text(entry.landed[:10]))
-    console().print(table)
+            cells.append(Text(f"{record.seconds:.1f} s{tries}" if record and record.attempts else "–"))
+        table.add_row(Text(entry.id), Text(shorten(one_line(entry.title), title)), *cells, Text(entry.landed[:7]))
+    out.print(table)
 
 
-# ---------------------------------------------------------------- running
-
-
-def event_line(event: str, data: dict[str, Any]) -> str:
-    """One event as one plain line, or '' if people need not see it."""
-    stage = data.get("stage", "")
-    lines: dict[str, Callable[[], str]] = {
-        "claimed": lambda: f"claimed under epoch {data['epoch']}",
-        "stage-started": lambda: (
-            f"{stage}: started" + (f", attempt {data['attempt']}" if data["attempt"] > 1 else "")
-        ),
-        "database-ready": lambda: f"database branch {data['branch']}" if data.get("branch") else "",
-        "agent-started": lambda: f"{stage}: the agent works",
-        "agent-ended": lambda: f"{stage}: the agent ended ({data['outcome']}, {data['seconds']} s)",
-        "command": lambda: f"runs {data['command']}",
-        "tests-restored": lambda: f"put locked tests back: {', '.join(data['paths'])}",
-        "stage-proved": lambda: f"{stage}: proved" + "".join(f"; {note}" for note in data["notes"]),
-        "stage-failed": lambda: f"{stage}: failed: {data['problem']}",
-        "already-proved": lambda: "this very tree passed before; not tested again",
-        "proved": lambda: f"verify: the tree that will land passed in {data['seconds']} s",
-        "trunk-moved": lambda: "trunk moved meanwhile; rebasing and verifying again",
-        "pushing": lambda: f"pushing {data['commit'][:10]}",
-        "landed": lambda: f"landed as {data['commit'][:10]}",
-        "conflict": lambda: f"{stage}: conflict in {', '.join(data['paths'])}",
-        "salvaged": lambda: f"saved as {data['ref']} ({data['why']})",
-        "recovered": lambda: f"recovered: {data['text']}",
-        "note": lambda: str(data["text"]),
-        "blocked": lambda: f"nothing may start: {data['text']}",
-        "ended": lambda: _ended_line(data),
-    }
-    try:
-        return clean(lines[event]()) if event in lines else ""
-    except (KeyError, TypeError):
-        return ""
-
-
-def _ended_line(data: dict[str, Any]) -> str:
-    if data.get("ended") == "landed":
-        return f"done in {data.get('seconds', 0):.1f} s"
-    error = data.get("error", {})
-    problem = data.get("problem") or error.get("message") or f"exit status {data.get('exit')}"
-    return f"{data.get('ended', 'stopped')}: {problem}"
-
-
-class Lines:
-    """Events as plain lines, for one run, a pipe or a log."""
-
-    def __init__(self, file: IO[str], *, named: bool = False) -> None:
-        self._console = console(file)
-        self._named = named
-        self._started = time.monotonic()
-
-    def __enter__(self) -> "Lines":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def tick(self) -> None:
-        """Plain lines need no refresh."""
-
-    def event(self, event: str, data: dict[str, Any]) -> None:
-        line = event_line(event, data)
-        if line:
-            name = f"{data.get('spec', ''):<16} " if self._named else ""
-            seconds = time.monotonic() - self._started
-            self._console.print(Text(f"{seconds:7.1f}s  {name}{line}"), soft_wrap=True)
-
-
-class Stream:
-    """Events handed on as they are (NDJSON)."""
-
-    def __init__(self, emit: Callable[[str, dict[str, Any]], None]) -> None:
-        self.event = emit
-
-    def __enter__(self) -> "Stream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def tick(self) -> None:
-        """A stream needs no refresh."""
-
-
-@dataclass
-class _Agent:
-    title: str
-    started: float
-    stage: str = ""
-    line: str = ""
-    log: str = ""
-    attempt: int = 1
-
-
-@dataclass
-class WorkView:
-    """The live view: one row an agent (spec, stage, elapsed, its last line), the newest events below."""
-
-    titles: dict[str, str]
-    agents: dict[str, _Agent] = field(default_factory=dict)
-    recent: deque[str] = field(default_factory=lambda: deque(maxlen=6))
-    landed: int = 0
-    live: Live | None = None
-
-    def __enter__(self) -> "WorkView":
-        self.live = Live(self._draw(), console=console(), refresh_per_second=4, transient=True)
-        self.live.__enter__()
-        return self
-
-    def __exit__(self, *rest: Any) -> None:
-        if self.live is not None:
-            self.live.__exit__(*rest)
-
-    def event(self, event: str, data: dict[str, Any]) -> None:
-        spec = str(data.get("spec", ""))
-        agent = self.agents.get(spec)
-        if event == "started":
-            self.agents[spec] = _Agent(self.titles.get(spec, ""), time.monotonic(), stage="starting")
-        elif agent is not None:
-            agent.stage = {"pushing": "landing"}.get(event, data.get("stage") or agent.stage)
-            agent.attempt = int(data.get("attempt", agent.attempt)) if event == "stage-started" else agent.attempt
-            agent.log = str(data.get("transcript") or data.get("log") or agent.log)
-            agent.line = event_line(event, data) or agent.line
-        if event == "ended":
-            self.agents.pop(spec, None)
-            self.landed += data.get("ended") == "landed"
-        if event in (
-            "landed",
-            "stage-failed",
-            "conflict",
-            "ended",
-            "blocked",
-            "recovered",
-            "salvaged",
-            "trunk-moved",
-        ):
-            self._remember(spec, event_line(event, data))
-        self.tick()
-
-    def _remember(self, spec: str, line: str) -> None:
-        if line:
-            self.recent.append(f"{spec}: {line}" if spec else line)
-
-    def tick(self) -> None:
-        if self.live is not None:
-            self.live.update(self._draw())
-
-    def _draw(self) -> Group:
-        table = _table(
-            ("SPEC", {"no_wrap": True, "max_width": 20}), ("STAGE", {"no_wrap": True}),
-            ("TIME", {"no_wrap": True, "justify": "right"}),
-            ("LAST LINE", {"no_wrap": True, "overflow": "ellipsis"}),
-        )  # fmt: skip
-        for spec, agent in self.agents.items():
-            stage = agent.stage + (f" ({agent.attempt})" if agent.attempt > 1 else "")
-            seconds = time.monotonic() - agent.started
-            clock = f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds:.0f} s"
-            table.add_row(Text(spec), Text(stage), Text(clock), Text(_last_line(agent)))
-        summary = (
-            f"{plural(len(self.agents), 'agent')} at work, {self.landed} landed. Ctrl-C: finish these and stop."
-        )
-        return Group(table, *(Text(f"  {line}", style="dim") for line in self.recent), Text(summary, style="bold"))
-
-
-def _last_line(agent: _Agent) -> str:
-    """The newest line of what the agent or the command prints, else the last event."""
-    from pathlib import Path
-
-    from agentq import process
-
-    path = Path(agent.log) if agent.log else None
-    if path is not None and path.is_file():
-        line = one_line(process.tail(path, lines=1, max_bytes=4096), 200)
-        if line:
-            return line
-    return agent.line
-
-
-def work_view(base: Any) -> "WorkView | Lines":
-    """The live view on a terminal, plain lines elsewhere."""
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return Lines(sys.stdout, named=True)
-    queue = base.store.read().queue
-    return WorkView({spec.id: spec.title for spec in (*queue.ready, *queue.in_progress)})
+# ---------------------------------------------------------------- how it ended
 
 
 def report(found: Any) -> None:
     """How one run ended, and what to do next."""
     out = console()
+    for note in found.notes:
+        _paragraph(out, f"note: {note}", then="      ", style="dim")
     if found.ended == "landed":
         out.print(Text.assemble(("landed ", "bold green"), f"{found.spec} as {found.landed[:10]}"))
     elif found.ended == "stopped":
-        out.print(Text.assemble(("proved ", "bold green"), f"{found.spec}: the {found.stage} stage is done"))
+        out.print(Text.assemble(("proved ", "bold green"), f"{found.spec}: its {found.stage} stage is done"))
         out.print(Text(f"next: 'agentq run {found.spec}'", style="dim"))
     else:
-        out.print(
-            Text.assemble(
-                (f"{found.ended}: ", "bold red"), f"{found.spec} in {found.stage}: {clean(found.problem)}"
-            )
-        )
+        word = {"attention": "needs you"}.get(found.ended, found.ended)
+        _paragraph(out, f"{word}: {found.spec} in {found.stage}: {found.problem}", then="  ", style="bold red")
         if found.hint:
-            out.print(Text(f"hint: {clean(found.hint)}"))
-    for note in found.notes:
-        out.print(Text(f"note: {clean(note)}", style="dim"))
+            _paragraph(out, f"hint: {found.hint}", then="      ")
 
 
-def work_report(found: Any) -> None:
-    """The end of `work`: how each spec ended, and why others did not start."""
+def work_report(found: Any, completed: int) -> None:
+    """The end of `work`: how each spec ended, and why others did not start. `completed`: in the whole queue."""
     out = console()
-    landed = [one for one in found.ended if one.get("ended") == "landed"]
-    out.print(Text(f"{len(landed)} landed", style="bold"))
+    landings = [one for one in found.ended if one.get("ended") == "landed"]
+    if found.ended:
+        _paragraph(out, f"{len(landings)} landed, {len(found.ended) - len(landings)} did not", style="bold")
     for one in found.ended:
         if one.get("ended") != "landed":
-            out.print(Text(f"  {one['spec']}: {_ended_line(one)}", style="yellow"))
+            _paragraph(out, f"{one['spec']}: {ended_line(one)}", first="  ", then="    ", style="yellow")
             hint = one.get("hint") or one.get("error", {}).get("hint")
             if hint:
-                out.print(Text(f"    hint: {clean(hint)}", style="dim"))
+                _paragraph(out, f"hint: {hint}", first="    ", then="    ", style="dim")
     if found.interrupted:
-        out.print(Text("stopped on request; 'agentq work' goes on"))
+        _paragraph(out, "stopped on request; 'agentq work' goes on")
         return
-    waiting = list(found.waiting.items())
-    for spec, reason in waiting[:10]:
-        out.print(Text(f"  {spec} waits: {reason.text}", style="dim"))
-    if len(waiting) > 10:
-        out.print(Text(f"  … and {len(waiting) - 10} more", style="dim"))
+    if found.blocked is not None:
+        _paragraph(out, f"Nothing more may start: {found.blocked.text}.")
+    elif not found.waiting and not any(one.get("ended") != "landed" for one in found.ended):
+        done = f": {_all(completed)} completed." if completed else ": the queue is empty."
+        _paragraph(out, f"Nothing is left to do{done}")
+    elif not found.ended:
+        _paragraph(out, "Nothing could start:")
+    waiting = list(found.waiting.items()) if found.blocked is None else []
+    for spec, reason in waiting[:SHOWN_WAITING]:
+        _paragraph(out, f"{spec} waits: {reason.text}", first="  ", then="    ", style="dim")
+    if len(waiting) > SHOWN_WAITING:
+        out.print(Text(f"  … and {len(waiting) - SHOWN_WAITING} more: 'agentq status'", style="dim"))

@@ -24,7 +24,10 @@ class Repository:
 
     @property
     def queue_file(self) -> Path:
-        return self.root / "agents" / "queue.json"
+        """The one queue of the repository: linked worktrees share the main checkout's, as they share its state."""
+        main = self.common.parent if self.common.name == ".git" else self.root
+        shared = main / "agents" / "queue.json"
+        return shared if shared.exists() else self.root / "agents" / "queue.json"
 
     @property
     def config_file(self) -> Path:

@@ -76,12 +76,12 @@ def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None) 
 
 def workspaces_root(repo: Repository, config: Config, env: Mapping[str, str]) -> Path:
     """Where this repository's workspaces live: outside the checkout (architecture, decision 3)."""
-    if config.machine.workspaces:
-        root = Path(config.machine.workspaces).expanduser()
-    else:
-        state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
-        digest = hashlib.sha256(str(repo.common.resolve()).encode()).hexdigest()[:8]
-        root = Path(state) / "agentq" / f"{repo.root.name}-{digest}"
+    state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
+    folder = Path(config.machine.workspaces or f"{state}/agentq").expanduser()
+    # A host's folder may serve many repositories: each has its own below it.
+    name = repo.common.parent.name if repo.common.name == ".git" else repo.common.name
+    digest = hashlib.sha256(str(repo.common.resolve()).encode()).hexdigest()[:8]
+    root = folder / f"{name}-{digest}"
     if root.resolve().is_relative_to(repo.root.resolve()):
         raise ConfigError(
             ".machine",
@@ -186,16 +186,16 @@ def recording(show: "Observer") -> "Observer":
     return observe
 
 
-def follow_parent() -> None:
-    """A worker whose `agentq work` dies is asked to end too (Linux; elsewhere `recover` ends it later)."""
+def follow_parent(parent: int) -> None:
+    """A worker whose `agentq work` (process `parent`) dies is asked to end too (Linux; elsewhere `recover` ends
+    it later)."""
     import ctypes
     import sys
 
-    parent = os.getppid()
     if sys.platform == "linux":
         pdeathsig = 1
         ctypes.CDLL(None, use_errno=True).prctl(pdeathsig, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent or parent == 1:
+        if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
 
 

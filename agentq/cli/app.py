@@ -1,6 +1,7 @@
 """The Typer application: every command is listed here, and lives in the module of its family."""
 
-import difflib
+import os
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ from typer.core import TyperGroup
 
 from agentq import __version__
 from agentq.cli import inspect_, queue_, run_, setup_
+from agentq.core.text import did_you_mean
+from agentq.errors import AgentqError, ExitCode, UserError
 
 
 class Suggesting(TyperGroup):
@@ -17,14 +20,56 @@ class Suggesting(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            ctx.fail(f"No such command '{name}'.{hint}")
+            hint = did_you_mean(name, self.list_commands(ctx)) or f"'{ctx.command_path} --help' lists the commands"
+            raise UserError(f"there is no command '{name}'", hint)
         return super().resolve_command(ctx, args)
 
 
+class Root(Suggesting):
+    """A wrong command line becomes an error like every other, so that it is told in JSON when asked to."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("\nerror: interrupted; nothing is lost, run the command again", file=sys.stderr)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Raises UserError on a wrong command line, SystemExit with the exit code otherwise."""
+        try:
+            code = super().main(*args, **{**options, "standalone_mode": False})
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read has seen enough. Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        except Exception as error:
+            # The parser's own classes are not importable under one name in every version of Typer.
+            if isinstance(error, AgentqError) or not hasattr(error, "format_message"):
+                raise
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(error.format_message())
+                raise SystemExit(ExitCode.USAGE) from None
+            raise _usage(error) from None
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> UserError:
+    """What the parser says, in this program's words."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "agentq"
+    hint = f"'{path} --help' shows how"
+    option = getattr(error, "option_name", "")
+    if option:
+        known = [name for one in context.command.params for name in one.opts] if context else []
+        hint = " ".join(filter(None, (did_you_mean(option, known), hint)))
+    message = f"there is no option '{option}'" if option and hasattr(error, "possibilities") else ""
+    return UserError(message or error.format_message().rstrip("."), hint)
+
+
 app = typer.Typer(
-    cls=Suggesting, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    cls=Root, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="A trunk-based spec runner for coding agents in parallel.",
 )  # fmt: skip
@@ -59,10 +104,10 @@ for panel, functions in _PANELS.items():
     for function in functions:
         app.command(function.__name__.rstrip("_"), rich_help_panel=panel)(function)
 
-machine_app = typer.Typer(help="What this host may run.", no_args_is_help=True)
+machine_app = typer.Typer(cls=Suggesting, help="What this host may run.", no_args_is_help=True)
 machine_app.command("setup")(setup_.machine_setup)
 machine_app.command("show")(setup_.machine_show)
 app.add_typer(machine_app, name="machine", rich_help_panel=_SETUP)
-config_app = typer.Typer(help="The settings in force.", no_args_is_help=True)
+config_app = typer.Typer(cls=Suggesting, help="The settings in force.", no_args_is_help=True)
 config_app.command("show")(setup_.config_show)
 app.add_typer(config_app, name="config", rich_help_panel=_SETUP)

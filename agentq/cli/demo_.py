@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agentq import render, wiring
+from agentq import live, render, wiring
 from agentq.core.picture import gantt_text
 from agentq.errors import ExitCode
 from agentq.trunk.git import Git
@@ -32,36 +32,41 @@ def run_demo(folder: str | None, at_once: int) -> int:
     (demo.checkout / ".machine").write_text(
         _MACHINE.format(instances=at_once, workspaces=root / "workspaces"), encoding="utf-8"
     )
-    print(f"A notes service over SQLite, its origin and {len(demo.specs)} specs are in {root}.")
-    print("The agents replay prepared changes; no model is asked. Everything else is real:")
+    print(f"A notes service over SQLite, its origin and {len(demo.specs)} specs, made in")
+    print(f"  {root}")
+    print(f"{at_once} agents at once replay prepared changes; no model is asked. All else is real:")
     print("workspaces, database branches, red tests, proofs, rebases and pushes.\n")
     base = wiring.base(demo.checkout)
     stops = wiring.Stops()
     stops.listen()
     started = time.monotonic()
-    with render.work_view(base) as view:
+    with live.work_view(base, []) as view:
         report = wiring.work(base, at_once, [], stops, view)
     seconds = time.monotonic() - started
+    landed = len(base.store.read().queue.completed)
+    if landed < len(demo.specs):
+        render.work_report(report, landed)
+        print(f"{landed} of {len(demo.specs)} specs landed. To go on:\n")
+        print(f"  cd {demo.checkout}\n  agentq work\n\nTo remove the demo:\n\n  rm -r {root}")
+        return ExitCode.INTERRUPTED if report.interrupted else ExitCode.VERIFY
     _show(base, demo, seconds)
     green = _suite(demo.hub, root)
     _next_steps(demo.checkout, root)
-    if report.interrupted:
-        return ExitCode.INTERRUPTED
-    landed = len(base.store.read().queue.completed)
-    return ExitCode.OK if landed == len(demo.specs) and green else ExitCode.VERIFY
+    return ExitCode.OK if green else ExitCode.VERIFY
 
 
 def _show(base: Any, demo: Any, seconds: float) -> None:
     from agentq.flows.timeline import timeline
 
     queue = base.store.read().queue
+    print(f"{len(queue.completed)} specs landed in {seconds:.0f} s, what each stage took:\n")
     render.landed(queue.completed)
     rows = timeline(base.runs, [entry.id for entry in queue.completed])
     if rows:
         print("\nWho worked when (# is the instance on this machine):\n")
         print(gantt_text(rows, 80))
-    print(f"Trunk: {len(queue.completed)} landings in {seconds:.0f} s, one commit a spec, oldest first:")
-    form = "--format=  %h  %<(46,trunc)%s %(trailers:key=Agentq-Spec,valueonly,separator=%x20)"
+    print("The trunk, one commit a spec, oldest first:\n")
+    form = "--format=  %h  %<(46,trunc)%s  %(trailers:key=Agentq-Spec,valueonly,separator=%x20)"
     print(Git(demo.hub)("log", "--reverse", form, "main").text)
 
 
@@ -69,21 +74,26 @@ def _suite(hub: Path, root: Path) -> bool:
     """Run the landed project's own suite once more, on a fresh clone of its origin."""
     fresh = root / "landed"
     Git(root)("clone", "--quiet", "--branch", "main", str(hub), str(fresh))
-    print("\nThe landed project's own suite, in a fresh clone of the origin:")
+    print("\nThe landed project's own suite, in a fresh clone of the origin:\n")
     done = subprocess.run(
         [sys.executable, "tools/run_tests.py"], cwd=fresh, capture_output=True, text=True, check=False
     )
-    print("  " + "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-4:]))
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if any(map(str.isalnum, line))]
+    print("\n".join(f"  {line}" for line in lines[-2:]))
     return done.returncode == 0
 
 
 def _next_steps(checkout: Path, root: Path) -> None:
     print(f"""
 Look around:
+
   cd {checkout}
   agentq status                 what landed, and when
   agentq show search            the spec whose first attempt failed its tests
-  agentq logs search            what its commands printed
+  agentq logs search            what its last command printed
   agentq diff tags              what one spec changed
   agentq graph --completed      the dependencies
-In a repository of your own: agentq init. Remove the demo with: rm -r {root}""")
+
+In a repository of your own: agentq init. To remove the demo:
+
+  rm -r {root}""")

@@ -9,14 +9,18 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentq.core.reasons import Reason
 from agentq.core.schedule import Advice, Candidate
 from agentq.errors import ExitCode
 
+if TYPE_CHECKING:
+    from agentq.flows.advise import Situation
+
 ALTERNATIVES = 2
 SHOWN_HELD = 50
+MAX_BATCH = 256
 
 
 def serves(arguments: list[str]) -> bool:
@@ -24,17 +28,22 @@ def serves(arguments: list[str]) -> bool:
     if arguments[:1] != ["next"] or "--json" not in arguments:
         return False
     rest = [word for word in arguments[1:] if word not in ("--json", "--no-input")]
-    return not rest or (len(rest) == 2 and rest[0] == "-n" and rest[1].isdigit() and int(rest[1]) > 0)
+    if not rest:
+        return True
+    return len(rest) == 2 and rest[0] == "-n" and rest[1].isdecimal() and 0 < int(rest[1]) <= MAX_BATCH
 
 
 def next_json(arguments: list[str]) -> int | None:
     """Print the recommendation; the exit code, or None when the long way must be taken."""
+    import gc
+
     from agentq import config as settings
     from agentq import machine, repository
     from agentq.core import board
     from agentq.flows.advise import situation
     from agentq.store.runs import Runs
 
+    gc.disable()  # a third of the time at 100,000 specs, and the process ends right after
     repo = repository.find(Path.cwd())
     try:
         data = repo.queue_file.read_bytes()
@@ -47,29 +56,36 @@ def next_json(arguments: list[str]) -> int | None:
     seen = board.of_json(json.loads(data), config.schedule.default_hours)
     found = situation(seen, config, Runs(repo.state), machine.available_gb(), time.monotonic)
     count = int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1
-    advice = found.advice()
-    answer, code = answer_json(advice, found.batch(count) if count > 1 else None)
+    answer, code = answer_json(found, found.advice(), count)
     print(json.dumps(answer, ensure_ascii=False))
     return code
 
 
-def answer_json(advice: Advice, batch: list[Candidate] | None = None) -> tuple[dict[str, Any], int]:
-    """The document agentq/next/v1 and the exit code that goes with it."""
+def answer_json(found: "Situation", advice: Advice, count: int = 1) -> tuple[dict[str, Any], int]:
+    """The document agentq/next/v1 and the exit code that goes with it. `batch` is in it when `count` is
+    more than one."""
     pick = advice.pick
+    words = found.in_words()
     counts: dict[str, int] = {}
     for reason in advice.held.values():
         counts[reason.kind] = counts.get(reason.kind, 0) + 1
+
+    def shown(one: Candidate) -> dict[str, Any]:
+        # A queue may say 4 where the models say 4.0.
+        numbers = {"critical_hours": round(float(one.critical_hours), 3), "hours": float(one.hours)}
+        return {**one.to_json(), **numbers, "rationale": words(one)}
+
     answer: dict[str, Any] = {
         "schema": "agentq/next/v1",
-        "pick": pick.to_json() if pick else None,
-        "alternatives": [one.to_json() for one in advice.ranked[1 : 1 + ALTERNATIVES]] if pick else [],
+        "pick": shown(pick) if pick else None,
+        "alternatives": [shown(one) for one in advice.ranked[1 : 1 + ALTERNATIVES]] if pick else [],
         "eligible": len(advice.ranked),
         "blocked": _reason(advice.blocked),
         "held_counts": counts,
         "held": {spec_id: reason.to_json() for spec_id, reason in list(advice.held.items())[:SHOWN_HELD]},
     }
-    if batch is not None:
-        answer["batch"] = [one.to_json() for one in batch]
+    if count > 1:
+        answer["batch"] = [shown(one) for one in found.batch(count)] if pick else []
     return answer, ExitCode.OK if pick else ExitCode.NOTHING
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentq.cli.common import Json, NoInput, SpecArgument, Yes, emit, require_yes
+from agentq.cli.common import Json, NewSpec, NoInput, OpenSpec, Yes, emit, require_yes, spec_ids, words
 
 Title = Annotated[str | None, typer.Option("--title", help="One line.")]
 Description = Annotated[str | None, typer.Option("--description", help="What to build.")]
@@ -13,15 +13,21 @@ SpecFile = Annotated[
 ]
 Type = Annotated[str | None, typer.Option("--type", help="Kind of work, picks the agent's time-out.")]
 DependsOn = Annotated[
-    list[str] | None, typer.Option("--depends-on", help="Id of a spec it needs; may be repeated.")
-]
+    list[str] | None,
+    typer.Option(
+        "--depends-on", metavar="ID", help="A spec it needs; may be repeated.",
+        autocompletion=spec_ids("in_progress", "ready", "completed"),
+    ),
+]  # fmt: skip
 FilesModified = Annotated[
     list[str] | None, typer.Option("--files", help="Path or glob it changes; may be repeated.")
 ]
 Estimate = Annotated[float | None, typer.Option("--estimate", help="Hours.")]
 Budget = Annotated[int | None, typer.Option("--context-budget", help="Tokens of context it may need.")]
 Priority = Annotated[int | None, typer.Option("--priority", help="A manual pin; higher goes first.")]
-Tests = Annotated[str | None, typer.Option("--tests", help="'required' or 'none'.")]
+Tests = Annotated[
+    str | None, typer.Option("--tests", help="'required' or 'none'.", autocompletion=words("required", "none"))
+]
 
 
 def _fields(**given: Any) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def _report(as_json: bool, spec_id: str, text: str, **more: Any) -> None:
 
 
 def add(
-    spec_id: SpecArgument,
+    spec_id: NewSpec,
     title: Title = None,
     description: Description = None,
     spec: SpecFile = None,
@@ -64,7 +70,7 @@ def add(
 
 
 def edit(
-    spec_id: SpecArgument,
+    spec_id: OpenSpec,
     title: Title = None,
     description: Description = None,
     spec: SpecFile = None,
@@ -87,11 +93,12 @@ def edit(
         files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
         priority=priority, tests=tests,
     )  # fmt: skip
-    edit_spec(wiring.base().store, spec_id, given, clear or [])
+    base = wiring.base()
+    edit_spec(base.store, spec_id, given, clear or [], base.config.overlap.additive)
     _report(json, spec_id, f"changed '{spec_id}': {', '.join([*given, *(clear or [])])}")
 
 
-def remove(spec_id: SpecArgument, yes: Yes = False, no_input: NoInput = False, json: Json = False) -> None:
+def remove(spec_id: OpenSpec, yes: Yes = False, no_input: NoInput = False, json: Json = False) -> None:
     """Take a spec that has not started out of the queue."""
     from agentq import wiring
     from agentq.core import queue
@@ -104,7 +111,7 @@ def remove(spec_id: SpecArgument, yes: Yes = False, no_input: NoInput = False, j
 
 
 def hold(
-    spec_id: SpecArgument,
+    spec_id: OpenSpec,
     why: Annotated[str, typer.Option("--why", help="Shown to whoever asks.")] = "",
     json: Json = False,
 ) -> None:
@@ -116,7 +123,7 @@ def hold(
     _report(json, spec_id, f"held '{spec_id}'")
 
 
-def release(spec_id: SpecArgument, yes: Yes = False, no_input: NoInput = False, json: Json = False) -> None:
+def release(spec_id: OpenSpec, yes: Yes = False, no_input: NoInput = False, json: Json = False) -> None:
     """Let a held spec go; or give a spec in progress back to the queue, its work saved."""
     from agentq import wiring
     from agentq.core import queue

@@ -31,15 +31,18 @@ def add_spec(store: QueueStore, root: Path, spec_id: str, given: dict[str, Any])
     return store.update(lambda queue: transitions.add(queue, spec))
 
 
-def edit_spec(store: QueueStore, spec_id: str, given: dict[str, Any], clear: list[str]) -> Queue:
-    """Change or clear fields. Raises UserError when there is nothing to change or a field is unknown."""
+def edit_spec(
+    store: QueueStore, spec_id: str, given: dict[str, Any], clear: list[str], additive: tuple[str, ...]
+) -> Queue:
+    """Change or clear fields. `additive`: globs of files that any number of specs may change at once. Raises
+    UserError when there is nothing to change or a field is unknown."""
     for name in clear:
         if name not in Spec.model_fields or name in ("id", "title"):
             raise UserError(f"'{name}' cannot be cleared", did_you_mean(name, Spec.model_fields))
     changes = {**given, **{name: Spec.model_fields[name].get_default() for name in clear}}
     if not changes:
         raise UserError("nothing to change", "'agentq edit --help' lists the fields")
-    return store.update(lambda queue: transitions.edit(queue, spec_id, changes))
+    return store.update(lambda queue: transitions.edit(queue, spec_id, changes, additive))
 
 
 def _spec(data: dict[str, Any]) -> Spec:

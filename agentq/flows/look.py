@@ -1,9 +1,11 @@
 """What the looking commands show, gathered as data."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from agentq.core import queue as transitions
@@ -19,7 +21,8 @@ from agentq.store.runs import Live, Runs
 
 @dataclass(frozen=True)
 class Row:
-    """One spec for the status table. Hours are wall clock since its claim, and the estimate."""
+    """One spec for the status table. Hours are wall clock since its claim (until it landed), and the estimate.
+    `text` says why it is where it is; `reason` is the same as data, if a rule of the scheduler says so."""
 
     id: str
     title: str
@@ -27,8 +30,19 @@ class Row:
     status: str
     elapsed_hours: float | None
     estimate_hours: float | None
-    reason: str
-    reason_kind: str = ""
+    text: str = ""
+    reason: dict[str, Any] | None = None
+    machine: str = ""
+    landed: str = ""
+    landed_at: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the reason; 'next' for the recommended one."""
+        return "next" if self.text == NEXT else str(self.reason["kind"]) if self.reason else ""
+
+
+NEXT = "next"
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,6 @@ class Status:
     machine: str
     instances: int
     live: tuple[Live, ...]
-    collisions: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         arrays: dict[str, list[dict[str, Any]]] = {"ready": [], "in_progress": [], "completed": []}
@@ -51,9 +64,8 @@ class Status:
 
 
 def status_rows(base: Base) -> Status:
-    situation = base.look()
-    advice = situation.advice()
     queue = base.store.read().queue
+    advice = base.look().advice()
     now = datetime.now(UTC)
     live = base.runs.live()
     rows = [_running_row(entry, advice, live, now) for entry in queue.in_progress]
@@ -66,36 +78,35 @@ def status_rows(base: Base) -> Status:
 
 
 def _running_row(entry: InProgress, advice: Advice, live: dict[str, Live], now: datetime) -> Row:
-    elapsed = (now - entry.lease.acquired).total_seconds() / 3600
+    elapsed = max((now - entry.lease.acquired).total_seconds(), 0.0) / 3600
     reason = advice.reason(entry.id)
-    text = reason.text if reason else "waits for 'agentq run'"
     if entry.id in live:
-        text = f"attempt {entry.failures + 1}" if entry.failures else ""
-    if entry.problem and entry.id not in live and not entry.attention:
+        text = f"attempt {entry.failures + 1}, after: {entry.problem}" if entry.failures else ""
+    elif entry.problem and not entry.attention:
         text = f"failed: {entry.problem}"
-    kind = reason.kind if reason else ""
+    else:
+        text = reason.text if reason else "next: goes on where it stopped"
     return Row(
-        entry.id, entry.title, "in_progress", entry.status, elapsed, entry.estimate_hours, clean(text), kind
-    )
+        entry.id, entry.title, "in_progress", entry.status, round(elapsed, 4), entry.estimate_hours, clean(text),
+        reason.to_json() if reason else None, entry.lease.machine,
+    )  # fmt: skip
 
 
 def _ready_row(spec: Spec, advice: Advice) -> Row:
     reason = advice.reason(spec.id)
-    text, kind = (reason.text, reason.kind) if reason else ("next", "next")
-    return Row(spec.id, spec.title, "ready", "ready", None, spec.estimate_hours, clean(text), kind)
+    text = clean(reason.text) if reason else NEXT
+    return Row(
+        spec.id, spec.title, "ready", "ready", None, spec.estimate_hours, text,
+        reason.to_json() if reason else None,
+    )  # fmt: skip
 
 
 def _completed_row(entry: Completed) -> Row:
-    hours = (entry.landed_at - entry.claimed_at).total_seconds() / 3600
+    hours = max((entry.landed_at - entry.claimed_at).total_seconds(), 0.0) / 3600
     return Row(
-        entry.id,
-        entry.title,
-        "completed",
-        "complete",
-        hours,
-        entry.estimate_hours,
-        f"landed {entry.landed[:10]}",
-    )
+        entry.id, entry.title, "completed", "complete", round(hours, 4), entry.estimate_hours,
+        f"landed {entry.landed[:10]}", None, entry.machine, entry.landed, f"{entry.landed_at:%Y-%m-%dT%H:%M:%SZ}",
+    )  # fmt: skip
 
 
 def details(base: Base, spec_id: str) -> dict[str, Any]:
@@ -111,9 +122,11 @@ def details(base: Base, spec_id: str) -> dict[str, Any]:
     )
     dependents = [s.id for s in (*queue.ready, *queue.in_progress) if spec_id in s.depends_on]
     events = base.runs.events(spec_id)
+    reason = base.look().advice().reason(spec_id)
     workspace = base.workspaces / "ws" / spec_id
     return {
         "id": spec_id, "array": array, "entry": to_json(entry), "unblocks": dependents,
+        "reason": reason.to_json() if reason else None,
         "runs": [str(folder) for folder in base.runs.folders(spec_id)],
         "logs": [str(log) for log in base.runs.transcripts(spec_id)],
         "events": events[-200:],
@@ -122,11 +135,15 @@ def details(base: Base, spec_id: str) -> dict[str, Any]:
 
 
 def explain(base: Base, spec_id: str) -> dict[str, Any]:
-    """The reason a spec is or is not next, and the figures behind it."""
+    """The reason a spec is or is not next, the figures behind it, and `chain`: each spec it waits for,
+    however far away, with that one's own reason (nearest first)."""
     queue = base.store.read().queue
     entry = transitions.find(queue, spec_id)
     if isinstance(entry, Completed):
-        return {"id": spec_id, "answer": f"it landed as {entry.landed[:10]}", "reason": None, "rationale": []}
+        return {
+            "id": spec_id, "answer": f"it landed as {entry.landed[:10]}", "reason": None, "hint": "",
+            "rationale": [],
+        }  # fmt: skip
     situation = base.look()
     advice = situation.advice()
     reason = advice.reason(spec_id)
@@ -134,79 +151,115 @@ def explain(base: Base, spec_id: str) -> dict[str, Any]:
     numbers = figures(situation.board)
     return {
         "id": spec_id,
-        "answer": reason.text if reason else "it is next",
+        "answer": clean(reason.text) if reason else "it is next",
         "reason": reason.to_json() if reason else None,
-        "rationale": candidate.rationale() if candidate else [],
+        "hint": _HINTS.get(reason.kind, "").format(id=spec_id) if reason else "",
+        "rationale": situation.in_words()(candidate) if candidate else [],
         "unblocks": numbers.unblocks[spec_id],
         "critical_hours": round(numbers.critical[spec_id], 2),
         "chain": _chain(situation.board, spec_id, advice),
     }
 
 
-def _chain(board: Board, spec_id: str, advice: Advice) -> list[str]:
-    """For a spec that waits: each spec it transitively waits for with that one's own reason, nearest first."""
+_HINTS = {
+    "held": "'agentq release {id}' lets it go",
+    "attention": "'agentq show {id}' tells more; 'agentq retry {id}' when it is decided",
+    "paused": "'agentq resume' allows new claims",
+    "running": "'agentq logs {id} -f' shows what it does",
+}
+CHAIN_LIMIT = 200
+
+
+def _chain(board: Board, spec_id: str, advice: Advice) -> list[dict[str, Any]]:
     nodes = {node.id: node for node in (*board.ready, *board.in_progress)}
-    lines: list[str] = []
-    seen, frontier = {spec_id}, [need for need in nodes[spec_id].depends_on if need in nodes]
-    while frontier and len(lines) < 20:
-        need = frontier.pop(0)
+    found: list[dict[str, Any]] = []
+    seen, frontier = {spec_id}, deque(need for need in nodes[spec_id].depends_on if need in nodes)
+    while frontier and len(found) < CHAIN_LIMIT:
+        need = frontier.popleft()
         if need in seen:
             continue
         seen.add(need)
         reason = advice.reason(need)
-        lines.append(f"{need}: {reason.text if reason else 'it is next'}")
+        text = clean(reason.text) if reason else "it is next"
+        found.append({"id": need, "text": text, "reason": reason.to_json() if reason else None})
         frontier += [other for other in nodes[need].depends_on if other in nodes]
-    return lines
+    return found
 
 
 FOLLOW_SECONDS = 0.2
 
 
-def follow_logs(runs: Runs, spec_id: str, lines: int, *, follow: bool) -> Iterator[str]:
-    """The last `lines` of the newest log, cleaned; with `follow` also what is written from then on, newer logs
-    included, until no process works on the spec."""
+def follow_logs(runs: Runs, spec_id: str, lines: int, *, follow: bool) -> Iterator[tuple[str, str]]:
+    """(log, text) of the last `lines` of the newest log, cleaned; with `follow` also of what is written from
+    then on, newer logs included, until no process works on the spec."""
     from agentq import process
 
     current = runs.transcripts(spec_id)[-1]
-    yield f"== {current.name}"
-    yield process.tail(current, lines=lines)
+    shown = {current}
     offset = current.stat().st_size
+    yield str(current), process.tail(current, lines=lines)
     while follow:
         ended = spec_id not in runs.live()
-        newest = runs.transcripts(spec_id)[-1]
         with current.open("rb") as file:
             file.seek(offset)
             data = file.read(1 << 20)
+        newer = [log for log in runs.transcripts(spec_id) if log not in shown and _later(log, current)]
+        if not (ended or newer):
+            data = data[: data.rfind(b"\n") + 1]  # the rest of a line comes with its end
         offset += len(data)
         if data:
-            yield clean(data.decode("utf-8", "replace")).rstrip("\n")
-        elif newest != current:
-            current, offset = newest, 0
-            yield f"== {current.name}"
+            yield str(current), clean(data.decode("utf-8", "replace")).rstrip("\n")
+        elif newer:
+            current, offset = newer[0], 0
+            shown.add(current)
         elif ended:
             return
         else:
             time.sleep(FOLLOW_SECONDS)
 
 
-def diff_of(services: Services, spec_id: str, *, stat: bool, color: bool) -> str:
-    """The change of a spec as text. Raises UserError when there is none yet."""
+def _later(log: Path, than: Path) -> bool:
+    return log.stat().st_mtime_ns > than.stat().st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a spec changed. `state`: landed, proved (committed by its agent) or workspace (as it is now)."""
+
+    state: str
+    before: str
+    after: str
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"state": self.state, "before": self.before, "after": self.after, "diff": self.text}
+
+
+def diff_of(services: Services, spec_id: str, *, stat: bool, color: bool) -> Change:
+    """The change of a spec. Raises UserError when there is none yet."""
+    mirror = services.mirror
+    state, before, after = _ends(services, spec_id)
+    return Change(state, before, after, mirror.diff(before, after, stat=stat, color=color))
+
+
+def _ends(services: Services, spec_id: str) -> tuple[str, str, str]:
+    """(state, before, after) as names git knows in the mirror."""
     mirror = services.mirror
     entry = transitions.find(services.store.read().queue, spec_id)
     if isinstance(entry, Completed):
         if not mirror.ref("refs/agentq/trunk") or mirror.git.ask("cat-file", "-e", entry.landed).rc:
             mirror.fetch()
-        return mirror.diff(f"{entry.landed}^", entry.landed, stat=stat, color=color)
+        return "landed", f"{entry.landed}^", entry.landed
     work = mirror.refs(f"refs/agentq/work/{spec_id}")
     commit = work.get(f"refs/agentq/work/{spec_id}/implement") or work.get(f"refs/agentq/work/{spec_id}/test")
     start = f"{commit}^" if commit else mirror.ref("refs/agentq/trunk")
     workspace = services.workspaces.path(spec_id)
     if workspace.is_dir() and start:
         tree = mirror.snapshot(workspace, start, services.workspaces.index_of(workspace))
-        return mirror.diff(mirror.tree(start), tree, stat=stat, color=color)
+        return "workspace", mirror.tree(start), tree
     if not commit:
         raise UserError(f"'{spec_id}' has changed nothing yet", f"'agentq run {spec_id}' starts it")
-    return mirror.diff(start, commit, stat=stat, color=color)
+    return "proved", start, commit
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,26 @@
 """Settle what a crash left, before anything new begins. Cheap when there is nothing: a few directory listings.
 
 In this order: end the strays of dead runs, then ask the trunk about pushes that were under way (a stray push
-could otherwise still change the answer), then leases, then workspaces. Unlanded work is saved under
-`refs/agentq/salvage/` before anything of it goes (architecture, decision 8).
+could otherwise still change the answer), then leases, then workspaces. Other runs live while this happens, so
+everything about a spec is decided under its lock, on what is read after the lock was had. Unlanded work is saved
+under `refs/agentq/salvage/` before anything of it goes (architecture, decision 8).
 """
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from agentq import process
 from agentq.core import queue as transitions
+from agentq.core.spec import InProgress, Queue
 from agentq.errors import AgentqError
 from agentq.flows.services import Services
 from agentq.flows.session import salvage
+from agentq.store.runs import Intent
+from agentq.trunk import folder
+from agentq.trunk.mirror import TRUNK
+
+# Owners are processes of this host: whether they live decides, not how long a branch was meant to.
+_NEVER_EXPIRED = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -22,6 +31,7 @@ class Recovered:
 
 
 def recover(services: Services) -> Recovered:
+    """Raises ExternalError when a push is to be settled and the trunk cannot be asked."""
     done = Recovered()
     _dead_runs(services, done)
     _intents(services, done)
@@ -33,102 +43,153 @@ def recover(services: Services) -> Recovered:
 
 
 def _dead_runs(services: Services, done: Recovered) -> None:
-    dead = [live for live in services.runs.recorded() if not process.alive(live.owner)]
-    for live in dead:
-        killed = process.kill_strays(live.marker)
-        services.runs.withdraw(live.spec)
+    found = False
+    for seen in services.runs.recorded():
+        if process.alive(seen.owner):
+            continue
+        with services.runs.attempt(seen.spec) as free:
+            if not free or seen not in services.runs.recorded():
+                continue
+            killed = process.kill_strays(seen.marker)
+            services.runs.withdraw(seen.spec)
+            found = True
         more = f"; ended what it left running ({killed})" if killed else ""
-        done.lines.append(f"{live.spec}: its run died in the {live.stage} stage{more}")
-    if dead:
-        services.databases.reap(services.clock.now(), process.alive)
+        done.lines.append(f"{seen.spec}: its run died in the {seen.stage} stage{more}")
+    if found:
+        services.databases.reap(_NEVER_EXPIRED, process.alive)
 
 
 def _intents(services: Services, done: Recovered) -> None:
     """Pushes whose outcome nobody wrote down: trunk knows."""
-    intents = [intent for intent in services.runs.intents() if services.runs.is_free(intent.spec)]
-    if not intents:
-        return
-    for intent in intents:
-        process.kill_strays(intent.marker)
-    services.mirror.fetch()
-    for intent in intents:
-        if services.mirror.contains(intent.commit):
-            now = services.clock.now()
-            queue = services.store.read().queue
-            if any(entry.id == intent.spec and entry.lease.epoch == intent.epoch for entry in queue.in_progress):
-                services.store.update(
-                    lambda queue, i=intent, at=now: transitions.complete(queue, i.spec, i.epoch, i.commit, at)  # type: ignore[misc]
-                )
-                done.lines.append(f"{intent.spec}: its push had landed as {intent.commit[:10]}; completed")
-        services.runs.settled(intent.spec)
+    for intent in services.runs.intents():
+        with services.runs.attempt(intent.spec) as free:
+            if not free or intent not in services.runs.intents():
+                continue
+            process.kill_strays(intent.marker)
+            services.mirror.fetch()
+            if intent not in services.runs.intents():
+                continue
+            if services.mirror.contains(intent.commit):
+                done.lines.append(_landed(services, intent))
+            services.runs.settled(intent.spec)
+
+
+def _landed(services: Services, intent: Intent) -> str:
+    """Write down that a push had landed, whatever became of the entry meanwhile; a line about it."""
+    now, where = services.clock.now(), intent.commit[:10]
+
+    def change(queue: Queue) -> Queue:
+        for entry in queue.in_progress:
+            if entry.id == intent.spec:
+                epoch = entry.lease.epoch
+                return transitions.complete(queue, entry.id, epoch, intent.commit, now, on_trunk=True)
+        if any(entry.id == intent.spec for entry in queue.ready):
+            return transitions.hold(queue, intent.spec, f"it is on trunk already, as {where}")
+        return queue
+
+    queue = services.store.update(change)
+    drop_work(services, intent.spec)
+    if any(entry.id == intent.spec for entry in queue.ready):
+        return f"{intent.spec}: its push had landed as {where}, but the queue has it ready; held"
+    return f"{intent.spec}: its push had landed as {where}; completed"
+
+
+def drop_work(services: Services, spec_id: str) -> None:
+    """After a landing the refs that carried the work have nothing more to save."""
+    prefixes = (f"refs/agentq/{kind}/{spec_id}" for kind in ("work", "wip", "import"))
+    services.mirror.delete_refs(*prefixes)
 
 
 def _leases(services: Services, done: Recovered) -> None:
     """Leases of this machine that expired with nobody at work: the spec is ready again, its work saved."""
-    now, me = services.clock.now(), services.config.machine.name
-    for entry in services.store.read().queue.in_progress:
-        if entry.lease.machine != me or entry.lease.expires > now or entry.attention:
+    for seen in services.store.read().queue.in_progress:
+        if not _expired(services, seen):
             continue
-        try:
-            with services.runs.working_on(entry.id):
-                save_all(services, entry.id, "its lease expired")
-                epoch = entry.lease.epoch
-                services.store.update(
-                    lambda queue, i=entry.id, e=epoch: transitions.give_back(queue, i, e)  # type: ignore[misc]
-                )
-                done.lines.append(f"{entry.id}: its lease expired; it is ready again")
-        except AgentqError:
-            continue
+        with services.runs.attempt(seen.id) as free:
+            entry = _entry(services, seen.id)
+            if not free or entry is None or not _expired(services, entry):
+                continue
+            try:
+                _give_back(services, entry, "its lease expired")
+            except (AgentqError, OSError) as error:
+                done.lines.append(f"{seen.id}: its lease expired, but its work cannot be saved: {error}")
+                continue
+            done.lines.append(f"{seen.id}: its lease expired; it is ready again")
+
+
+def _expired(services: Services, entry: InProgress) -> bool:
+    mine = entry.lease.machine == services.config.machine.name
+    return mine and entry.lease.expires <= services.clock.now() and not entry.attention
+
+
+def _entry(services: Services, spec_id: str) -> InProgress | None:
+    return next((e for e in services.store.read().queue.in_progress if e.id == spec_id), None)
 
 
 def _workspaces(services: Services, done: Recovered) -> None:
     """Workspaces whose spec is not in progress any more."""
-    existing = services.workspaces.existing()
-    if not existing:
-        return
-    queue = services.store.read().queue
-    busy = {entry.id for entry in queue.in_progress}
-    completed = {entry.id for entry in queue.completed}
-    for spec_id in existing:
-        if spec_id in busy:
+    for spec_id in services.workspaces.existing():
+        if _entry(services, spec_id) is not None:
             continue
-        try:
-            with services.runs.working_on(spec_id):
-                if spec_id not in completed:
+        with services.runs.attempt(spec_id) as free:
+            queue = services.store.read().queue
+            if not free or any(entry.id == spec_id for entry in queue.in_progress):
+                continue
+            try:
+                if all(entry.id != spec_id for entry in queue.completed):
                     save_all(services, spec_id, "its spec is not in progress any more")
+                else:
+                    drop_work(services, spec_id)
                 services.workspaces.remove(services.workspaces.path(spec_id))
-                done.lines.append(f"{spec_id}: removed a workspace nobody uses")
-        except AgentqError:
-            continue
+            except (AgentqError, OSError) as error:
+                done.lines.append(f"{spec_id}: its workspace stays, its files cannot be saved: {error}")
+                continue
+            done.lines.append(f"{spec_id}: removed a workspace nobody uses")
 
 
 def save_all(services: Services, spec_id: str, why: str) -> list[str]:
     """Save everything unlanded of a spec under refs/agentq/salvage/, then drop its working refs and workspace.
-    Returns the salvage refs. Raises GitError, changing nothing, when the files cannot be saved."""
+    The caller holds the spec's lock. Returns the salvage refs. Raises GitError, changing nothing, when the files
+    cannot be saved."""
     mirror, workspaces = services.mirror, services.workspaces
     workspace = workspaces.path(spec_id)
-    work = mirror.refs(f"refs/agentq/work/{spec_id}")
-    start = work.get(f"refs/agentq/work/{spec_id}/implement") or work.get(f"refs/agentq/work/{spec_id}/test")
-    start = start or mirror.ref("refs/agentq/trunk")
-    commits = list(work.values())
+    work = mirror.work(spec_id)
+    start = work["implement"].commit if "implement" in work else work["test"].commit if "test" in work else ""
+    start = start or mirror.ref(TRUNK)
+    has_files = folder.is_real(workspace) and any(workspace.iterdir())
+    if has_files and not start:
+        start = mirror.fetch().commit  # a new mirror: the old one was deleted with all its refs
+    commits = [one.commit for one in work.values()]
     wip = mirror.ref(f"refs/agentq/wip/{spec_id}")
     if wip:
         commits.append(wip)
-    if workspace.is_dir() and any(workspace.iterdir()) and start:
+    if has_files:
         tree = mirror.snapshot(workspace, start, workspaces.index_of(workspace))
         if tree not in {mirror.tree(commit) for commit in (*commits, start)}:
             commits.append(mirror.commit_tree(tree, [start], f"{spec_id}: files of its workspace\n\n{why}"))
     refs = [salvage(services, spec_id, commit, why) for commit in commits]
-    mirror.delete_refs(f"refs/agentq/work/{spec_id}")
-    mirror.delete_refs(f"refs/agentq/wip/{spec_id}")
+    mirror.delete_refs(f"refs/agentq/work/{spec_id}", f"refs/agentq/wip/{spec_id}")
     workspaces.remove(workspace)
     return refs
 
 
-def give_back(services: Services, spec_id: str) -> list[str]:
-    """A person gives a spec back: to the front of `ready`, its work saved. Returns the salvage refs."""
-    entry = transitions.running(services.store.read().queue, spec_id)
-    with services.runs.working_on(spec_id):
-        refs = save_all(services, spec_id, "given back")
-        services.store.update(lambda queue: transitions.give_back(queue, spec_id, entry.lease.epoch))
+def _give_back(services: Services, entry: InProgress, why: str) -> list[str]:
+    refs = save_all(services, entry.id, why)
+    services.store.update(lambda queue: transitions.give_back(queue, entry.id, entry.lease.epoch))
     return refs
+
+
+def give_back(services: Services, spec_id: str) -> list[str]:
+    """A person gives a spec back: to the front of `ready`, its work saved. Returns the salvage refs. A push that
+    was under way is settled first. Raises Refused when it is not in progress (any more), or busy."""
+    recover(services)
+    with services.runs.working_on(spec_id):
+        return _give_back(services, transitions.running(services.store.read().queue, spec_id), "given back")
+
+
+def forgive(services: Services, spec_id: str, back_to: str = "") -> None:
+    """A person decided that a spec may try again; `back_to` 'implement' sends it back to its agent. Raises
+    Refused when it is not in progress (any more), or busy."""
+    recover(services)
+    with services.runs.working_on(spec_id):
+        services.store.update(lambda queue: transitions.retry(queue, spec_id, back_to))

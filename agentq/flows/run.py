@@ -1,14 +1,17 @@
 """Run a spec: claim or resume its lease, then its stages one after the other on this machine (rows T6, T7)."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from agentq.core import queue as transitions
 from agentq.core.lifecycle import STAGES, Stage
 from agentq.core.queue import next_stage
 from agentq.core.spec import InProgress, Queue
-from agentq.errors import Refused, UserError
+from agentq.core.text import clean
+from agentq.errors import ExternalError, Refused, UserError
 from agentq.flows.outcome import Failed, Interrupted, Proved, RunReport
 from agentq.flows.services import Evidence, Services
 from agentq.flows.session import Confirm, Session
@@ -115,6 +118,7 @@ def _stages(session: Session, last: Stage, confirm: Confirm) -> RunReport:
             return RunReport(session.id, "landed", stage, landed=outcome.landed, notes=tuple(notes))
         spent(session, outcome, stage, seconds)
         if isinstance(outcome, Failed):
+            outcome = replace(outcome, problem=clean(outcome.problem), hint=clean(outcome.hint))
             session.say("stage-failed", stage=stage, problem=outcome.problem, hint=outcome.hint)
             if session.entry.attention:
                 hint = outcome.hint or f"'agentq show {session.id}'"
@@ -133,12 +137,20 @@ def _attempt(
 ) -> tuple[Proved | Failed | Interrupted | Declined, float]:
     """One attempt at one stage, and the seconds it took."""
     services = session.services
-    started = services.clock.monotonic()
+    started = session.began = services.clock.monotonic()
     now = services.clock.now()
     session.update(
         lambda queue: transitions.begin(queue, session.id, session.epoch, stage, now, services.lease_ttl)
     )
     session.live = services.runs.update(session.live, stage=stage, since=now.isoformat(timespec="seconds"))
     session.say("stage-started", stage=stage, attempt=session.entry.failures + 1, status=session.entry.status)
-    outcome = verify(session, confirm) if stage == "verify" else run_stage(session, stage)
+    try:
+        outcome = verify(session, confirm) if stage == "verify" else run_stage(session, stage)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some disk space" if full else "see to it; nothing is lost"
+        raise ExternalError(
+            f"{place}{error.strerror or error}", f"{hint}, then 'agentq run {session.id}' goes on"
+        ) from error
     return outcome, services.clock.monotonic() - started

@@ -4,8 +4,10 @@ Invariant: whatever an agent left in the workspace is saved under `refs/agentq/w
 `refs/agentq/salvage/` (for people) before anything there changes.
 """
 
+import hashlib
+import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +16,16 @@ from typing import Any
 from agentq import process
 from agentq.config import POLICY_FILE, Config, policy
 from agentq.core import queue as transitions
-from agentq.core.lifecycle import Stage
+from agentq.core.lifecycle import STAGES, Stage
 from agentq.core.queue import Transition
 from agentq.core.spec import InProgress, Queue
+from agentq.core.text import clean, one_line
 from agentq.databases.base import Branch
 from agentq.errors import GitError
 from agentq.flows.outcome import Failed
 from agentq.flows.services import Evidence, Services
 from agentq.store.runs import Live
+from agentq.trunk import folder
 from agentq.trunk.git import Git
 from agentq.trunk.mirror import Conflict, Merged, Trunk, Work
 from agentq.trunk.workspace import wait_for_index_lock
@@ -37,6 +41,7 @@ class Session:
     evidence: Evidence
     verify_config: Config | None = None
     work: dict[str, Work] = field(default_factory=dict)
+    began: float = 0.0
 
     @property
     def id(self) -> str:
@@ -51,7 +56,7 @@ class Session:
         return self.services.workspaces.path(self.id)
 
     def say(self, event: str, **data: Any) -> None:
-        self.services.say(event, spec=self.id, **data)
+        self.services.say(event, spec=self.id, **{name: _safe(value) for name, value in data.items()})
 
     # ------------------------------------------------------------ the queue
 
@@ -122,23 +127,24 @@ class Session:
 
     def conflict(self, merged: Merged, stage: Stage, trunk: str) -> Failed:
         """Stop on a conflict: write base, trunk's and the spec's version down for the person (row T11)."""
-        folder = self.evidence.folder / "conflict"
+        versions = self.evidence.folder / "conflict"
         for conflict in merged.conflicts:
-            self._write_versions(folder, conflict)
-        names = ", ".join(conflict.path for conflict in merged.conflicts[:5])
+            self._write_versions(versions, conflict)
+        names = shown([conflict.path for conflict in merged.conflicts])
         since = self.entry.base or ""
-        landed = self._landed_since(since, trunk, [conflict.path for conflict in merged.conflicts])
+        landed = self._landed_since(since, trunk, [conflict.path for conflict in merged.conflicts[:100]])
         with_whom = f" (changed on trunk by {', '.join(landed)})" if landed else ""
         problem = f"conflicts with trunk in {names}{with_whom}"
-        self.say("conflict", stage=stage, paths=[c.path for c in merged.conflicts], folder=str(folder))
-        hint = f"base, trunk's and the spec's versions are in {folder}; decide, then 'agentq retry {self.id}'"
-        return Failed(problem, hint, attention=f"{problem}; versions in {folder}")
+        self.say("conflict", stage=stage, paths=[c.path for c in merged.conflicts], folder=str(versions))
+        hint = f"base, trunk's and the spec's versions are in {versions}; decide, then 'agentq retry {self.id}'"
+        return Failed(problem, hint, attention=f"{problem}; versions in {versions}")
 
-    def _write_versions(self, folder: Path, conflict: Conflict) -> None:
+    def _write_versions(self, target_folder: Path, conflict: Conflict) -> None:
         for name in ("base", "trunk", "spec"):
             blob = getattr(conflict, name)
             if blob:
-                target = folder / f"{conflict.path}.{name}"
+                *parents, last = Path(conflict.path).parts
+                target = target_folder.joinpath(name, *(part[:60] for part in parents), _short(last))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(self.services.mirror.blob(blob))
 
@@ -155,7 +161,7 @@ class Session:
     def save_wip(self, start: str, stage: str) -> str:
         """Keep the files of the workspace as an unfinished attempt at `stage`; '' if nothing differs."""
         mirror, workspaces = self.services.mirror, self.services.workspaces
-        if not self.workspace.is_dir():
+        if not folder.is_real(self.workspace):
             return ""
         try:
             tree = mirror.snapshot(self.workspace, start, workspaces.index_of(self.workspace))
@@ -163,41 +169,91 @@ class Session:
             self.say("note", text=f"the workspace could not be saved: {error.message}; it stays as it is")
             return ""
         commit = ""
-        if tree != mirror.tree(start):
+        if tree == mirror.tree(start):
+            mirror.delete_refs(self.wip_ref)  # the agent took back what an earlier attempt had left
+        else:
             commit = mirror.commit_tree(tree, [start], f"{self.id}: unfinished {stage}\n\nStage: {stage}")
             mirror.set_ref(self.wip_ref, commit)
         workspaces.saved(self.workspace)
         return commit
 
+    def save_branches(self, start: str) -> None:
+        """Keep what an agent left on other branches or in the stash: the workspace's `.git` is made anew before
+        the next stage."""
+        if not folder.is_real(self.workspace / ".git"):
+            return
+        mirror = self.services.mirror
+        prefix = f"refs/agentq/found/{self.id}/{self.live.run}"
+        head = mirror.git.ask("ls-remote", "--quiet", "--end-of-options", str(self.workspace), "HEAD").text[:40]
+        if refs := mirror.import_others(self.workspace, prefix, (start, head)):
+            self.say(
+                "note", text=f"the agent left other branches; they are kept as {shown(refs)} in {mirror.path}"
+            )
+
     def prepare_workspace(self, stage: Stage, trunk: str) -> str | Failed:
         """Workspace on trunk with what earlier stages proved and what this one left unfinished. Returns the
         commit the agent starts from."""
         mirror, workspaces = self.services.mirror, self.services.workspaces
-        if self.workspace.is_dir() and (failed := self._before_rebase()):
+        if folder.is_real(self.workspace) and (failed := self._before_rebase()):
             return failed
         crashed_from, crashed_in = workspaces.unsaved(self.workspace)
-        if crashed_from:
-            self.save_wip(crashed_from, crashed_in)
+        if workspaces.foreign(self.workspace):
+            self._save_foreign(trunk)
+        elif crashed_from:
+            known = mirror.git.ask("cat-file", "-e", f"{crashed_from}^{{commit}}").rc == 0
+            self.save_wip(crashed_from if known else trunk, crashed_in if crashed_in in STAGES else stage)
             if workspaces.unsaved(self.workspace)[0]:
                 return Failed("the unfinished work of a crashed attempt cannot be saved", "see the note above")
-        if (failed := self.rebase_work(trunk, ("test", "implement"))) is not None:
+        if (failed := self.rebase_work(trunk, ("test",))) is not None:
             return failed
+        if stage == "implement" and "test" not in self.work and self.entry.tests == "required":
+            return self.lost("test")
         start = self.work["test"].commit if stage == "implement" and "test" in self.work else trunk
-        wip = mirror.ref(self.wip_ref)
-        wip_tree = ""
-        if wip and f"Stage: {stage}" in mirror.git("log", "-1", "--format=%B", wip).text:
-            merged = mirror.rebase(wip, start)
-            if merged.conflicts:
-                ref = self.salvage(wip, "an unfinished attempt that no longer fits trunk")
-                self.say("note", text=f"the unfinished attempt conflicts with trunk and was set aside as {ref}")
-            else:
-                wip_tree = merged.tree
-        if not self.workspace.is_dir():
+        wip_tree = self._unfinished(stage, start)
+        if not self.workspace.exists():
             workspaces.adopt_idle(self.workspace)
         workspaces.prepare(self.workspace, start, wip_tree=wip_tree)
         workspaces.note_start(self.workspace, start, stage)
         self.stand_on(trunk)
         return start
+
+    def _unfinished(self, stage: Stage, start: str) -> str:
+        """The files to go on with, on top of `start`: what an attempt left, or what was implemented before a
+        person sent it back. Saved and left out where it conflicts with trunk. '' for none."""
+        mirror = self.services.mirror
+        wip = mirror.ref(self.wip_ref)
+        if wip and f"Stage: {stage}" not in mirror.git("log", "-1", "--format=%B", wip).text:
+            self.salvage(wip, "an unfinished attempt at another stage")
+            wip = ""
+        if stage == "implement" and "implement" in self.work:
+            self.salvage(self.work["implement"].commit, "implemented before it was sent back")
+            wip = wip or self.work["implement"].commit
+        if not wip:
+            return ""
+        merged = mirror.rebase(wip, start)
+        if not merged.conflicts:
+            return merged.tree
+        ref = self.salvage(wip, "unfinished work that no longer fits trunk")
+        self.say("note", text=f"the unfinished work conflicts with trunk and was set aside as {ref}")
+        return ""
+
+    def lost(self, stage: Stage) -> Failed:
+        """What `stage` proved is gone, with the mirror that held it."""
+        problem = f"what the {stage} stage proved is not on this machine any more"
+        again = f"'agentq release {self.id}' saves what is left and starts over"
+        if stage == "implement" and ("test" in self.work or self.entry.tests == "none"):
+            again = f"'agentq retry {self.id} --from implement' does it again"
+        return Failed(problem, again, attention=problem)
+
+    def _save_foreign(self, trunk: str) -> None:
+        """Save the files of a workspace whose mirror was deleted: nothing else holds them."""
+        mirror, workspaces = self.services.mirror, self.services.workspaces
+        tree = mirror.snapshot(self.workspace, trunk)
+        if tree != mirror.tree(trunk):
+            commit = mirror.commit_tree(tree, [trunk], f"{self.id}: files of its workspace")
+            ref = self.salvage(commit, "its mirror was deleted")
+            self.say("note", text=f"the mirror was deleted; the files of the workspace are saved as {ref}")
+        workspaces.saved(self.workspace)
 
     def _before_rebase(self) -> Failed | None:
         """Stop what holds the index lock, then wait for it (mission row T12)."""
@@ -223,11 +279,21 @@ class Session:
         log = self.evidence.log(name)
         self.say("command", command=command, log=str(log))
         minutes = self.rules.commands.timeout_minutes
-        marked = {**env, "AGENTQ_RUN": self.live.marker, "AGENTQ_SPEC": self.id, "CI": "true"}
+        marked = {**self.environment(env), "CI": "true"}
         return process.run(
             process.shell(command), cwd=cwd, env=process.clean_env(self._allowed(), marked), output=log,
             marker=self.live.marker, timeout=timeout or minutes * 60, stop=self.services.stop,
         )  # fmt: skip
+
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """What agents and commands of this run are told: the database branch, who they are, how many test
+        workers this machine allows (mission row T13)."""
+        machine = self.services.config.machine
+        return {
+            **env, "AGENTQ_SPEC": self.id, "AGENTQ_RUN": self.live.marker,
+            "AGENTQ_TEST_WORKERS": str(machine.test_workers),
+            "PLAYWRIGHT_WORKERS": str(machine.playwright_workers),
+        }  # fmt: skip
 
     def _allowed(self) -> tuple[str, ...]:
         return (*process.BASE_ENV, *self.services.config.agent.env)
@@ -241,7 +307,7 @@ class Session:
         state = repr((rules.setup, sorted(locks.items())))
         index = self.services.workspaces.index_of(workspace)
         mark = index.with_name(index.name + ".setup")
-        if not always and mark.is_file() and mark.read_text() == state:
+        if not always and mark.is_file() and mark.read_text(errors="replace") == state:
             return None
         mark.unlink(missing_ok=True)
         outcome = self.command(rules.setup, workspace, "setup", env)
@@ -278,25 +344,38 @@ class Session:
     @staticmethod
     def last_words(outcome: process.Outcome) -> str:
         how = f"exit status {outcome.returncode}" if outcome.kind == "exited" else outcome.kind
-        said = next((line.strip() for line in reversed(outcome.tail.splitlines()) if line.strip()), "")
+        said = one_line(outcome.tail)
         return f"{said} ({how})" if said else how
 
 
 def salvage(services: Services, spec_id: str, commit: str, why: str) -> str:
-    """Keep `commit` under refs/agentq/salvage/<spec>/<n>, in the mirror and in the person's repository."""
-    mirror = services.mirror
-    prefix = f"refs/agentq/salvage/{spec_id}"
-    existing = mirror.refs(prefix)
-    for ref, sha in existing.items():
-        if sha == commit:
-            return ref
-    ref = f"{prefix}/{len(existing) + 1}"
-    mirror.set_ref(ref, commit)
+    """Keep `commit` under refs/agentq/salvage/<spec>/<its first digits>, in the mirror and in the person's own
+    repository, which outlives the workspaces' folder. Raises GitError when it cannot be kept."""
+    ref = f"refs/agentq/salvage/{spec_id}/{commit[:12]}"
+    services.mirror.set_ref(ref, commit)
+    own = Git(services.repo.root)
+    own("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(services.mirror.path), f"+{ref}:{ref}")
     services.say("salvaged", spec=spec_id, ref=ref, why=why)
-    Git(services.repo.root).ask(
-        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(mirror.path), f"{ref}:{ref}"
-    )
     return ref
+
+
+def shown(paths: Sequence[str], most: int = 5) -> str:
+    """The first of `paths`, safe to show: an agent chose these names."""
+    return ", ".join(_safe(path).replace("\n", "\\n") for path in paths[:most])
+
+
+def _safe(value: Any) -> Any:
+    """An event's value as it may be shown and stored: agents choose file names and words."""
+    if isinstance(value, str):
+        return clean(value)
+    return [_safe(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _short(name: str) -> str:
+    """A file name with room for a suffix."""
+    if len(os.fsencode(name)) <= 200:
+        return name
+    return f"{name[:60]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
 
 
 def quoted(paths: Sequence[str]) -> str:

@@ -4,6 +4,8 @@ The proofs are ours, never the agent's word: tests must be red before there is c
 they run afterwards; the tree that is proved is the tree that goes on.
 """
 
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,14 +13,21 @@ from agentq.core import queue as transitions
 from agentq.core.lifecycle import Stage
 from agentq.core.overlap import clashes
 from agentq.core.paths import matches_any
-from agentq.core.text import plural
+from agentq.core.text import clean, plural
 from agentq.drivers.base import AgentResult, AgentTask
-from agentq.errors import DriverError, Refused
+from agentq.errors import DriverError, GitError, Refused
 from agentq.flows import brief
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
-from agentq.flows.session import Session, quoted
+from agentq.flows.session import Session, quoted, shown
+from agentq.trunk import folder
 from agentq.trunk.mirror import Change
 
+# What steers tests and CI without being named by a command: only a spec that declares it may change it.
+STEERING = (
+    "**/conftest.py", "**/sitecustomize.py", "**/usercustomize.py", "pytest.ini", "tox.ini", "noxfile.py",
+    "setup.cfg", "pyproject.toml", "package.json", "Makefile", "jest.config.*", "vitest.config.*",
+    ".github/workflows/", ".gitlab-ci.yml", ".circleci/", ".ci/", ".pre-commit-config.yaml",
+)  # fmt: skip
 PROTECTED = ("agents/queue.json", "agents/config.toml", ".machine")
 
 
@@ -51,7 +60,7 @@ def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentR
         "others": brief.others_in_progress(queue, entry.id),
         "test_command": rules.commands.test or "not configured",
         "verify_commands": "; ".join(rules.commands.verify),
-        "tests": ", ".join(change.path for change in tests) or "none",
+        "tests": shown([change.path for change in tests], 200) or "none",
         "commit_rule": "Commit your work with git when it is done and leave nothing uncommitted."
         if services.config.agent.commit == "agent"
         else "Leave your work in the files; it is committed for you.",
@@ -59,12 +68,13 @@ def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentR
         "previous": f"\nPrevious attempt failed: {entry.problem}\n" if entry.problem else "",
     }
     prompt = session.evidence.folder / f"{stage}-prompt.md"
-    prompt.write_text(brief.brief(services.repo.root, stage, entry, facts), encoding="utf-8")
+    told = brief.brief(services.repo.root, stage, entry, facts)
+    prompt.write_text(told, encoding="utf-8", errors="replace")
     transcript = session.evidence.log(stage)
     session.live = services.runs.update(session.live, stage=stage, transcript=str(transcript))
     task = AgentTask(
         spec_id=entry.id, stage=stage, run_id=session.live.marker, workspace=session.workspace,
-        prompt_file=prompt, transcript=transcript, env=_agent_env(session, stage, env),
+        prompt_file=prompt, transcript=transcript, env={**session.environment(env), "AGENTQ_STAGE": stage},
         model=services.config.agent.model, timeout=services.config.agent.timeout_for(entry.type),
         silence=services.config.agent.silence_minutes * 60,
     )  # fmt: skip
@@ -77,22 +87,15 @@ def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentR
     return result
 
 
-def _agent_env(session: Session, stage: Stage, env: Mapping[str, str]) -> dict[str, str]:
-    machine = session.services.config.machine
-    return {
-        **env,
-        "AGENTQ_SPEC": session.id, "AGENTQ_STAGE": stage, "AGENTQ_RUN": session.live.marker,
-        "AGENTQ_TEST_WORKERS": str(machine.test_workers),
-        "PLAYWRIGHT_WORKERS": str(machine.playwright_workers),
-    }  # fmt: skip
-
-
 def _after_agent(
     session: Session, stage: Stage, trunk: str, start: str, env: dict[str, str], result: AgentResult
 ) -> StageOutcome:
     """Save what there is, then prove it."""
     session.check_lease()
+    if folder.is_real(session.workspace) and not os.access(session.workspace, os.R_OK | os.W_OK | os.X_OK):
+        folder.unlock(session.workspace)
     session.save_wip(start, stage)
+    session.save_branches(start)
     if result.outcome == "stopped":
         return Interrupted(session.services.stop() or "stopped")
     if result.outcome == "missing":
@@ -124,7 +127,14 @@ def _committed_tree(session: Session, start: str) -> str | Failed:
     """The tree the agent leaves, if it is committed and differs from where it started."""
     mirror, services = session.services.mirror, session.services
     index = services.workspaces.index_of(session.workspace)
-    files = mirror.snapshot(session.workspace, start, index)
+    if not folder.is_real(session.workspace):
+        return Failed("the agent removed its workspace", f"'agentq logs {session.id}' shows what it did")
+    try:
+        files = mirror.snapshot(session.workspace, start, index)
+    except GitError as error:
+        problem = f"the files of the workspace cannot be saved: {clean(error.message)}"
+        hint = f"they stay in {session.workspace}; put it right there, then 'agentq retry {session.id}'"
+        return Failed(problem, hint, attention=problem)
     if services.config.agent.commit == "agent":
         try:
             head = mirror.import_head(session.workspace, f"refs/agentq/import/{session.id}")
@@ -132,7 +142,7 @@ def _committed_tree(session: Session, start: str) -> str | Failed:
             return Failed(error.message, "its files are kept; 'agentq retry' gives it a fresh repository")
         left = mirror.changes(mirror.tree(head), files)
         if left:
-            names = ", ".join(change.path for change in left[:3])
+            names = shown([change.path for change in left], 3)
             return Failed(
                 f"the agent left {plural(len(left), 'uncommitted file')}: {names}",
                 'the agent has to commit, or set [agent] commit = "auto"',
@@ -152,7 +162,7 @@ def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -
     """The new tests run and fail on the code as it is."""
     mirror, rules = session.services.mirror, session.rules.commands
     changes = mirror.changes(mirror.tree(trunk), tree)
-    if failed := _check_paths(session, changes, locked=()):
+    if failed := _check_paths(session, changes, locked=(), code=False):
         return failed
     files = [change.path for change in changes if change.status != "D"]
     tests = [path for path in files if matches_any(rules.test_files, path)] or files
@@ -182,13 +192,13 @@ def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) ->
         session.services.workspaces.restore_files(session.workspace, session.work["test"].commit, back)
         for change in touched:
             if not change.new:
-                (session.workspace / change.path).unlink(missing_ok=True)
-        notes.append(f"put {plural(len(touched), 'locked test file')} back: {', '.join(c.path for c in touched)}")
+                folder.remove_below(session.workspace, change.path)
+        notes.append(f"put {plural(len(touched), 'locked test file')} back: {shown([c.path for c in touched])}")
         session.say("tests-restored", paths=[change.path for change in touched])
     changes = mirror.changes(mirror.tree(trunk), tree)
     if {change.path for change in changes} <= {change.path for change in tests} and tests:
         return Failed("the agent changed nothing but the tests", f"'agentq logs {session.id}'")
-    if failed := _check_paths(session, changes, tuple(change.path for change in tests)):
+    if failed := _check_paths(session, changes, tuple(change.path for change in tests), code=True):
         return failed
     failed_or_stopped = run_verify_commands(session, session.workspace, "proof", env)
     if failed_or_stopped:
@@ -199,14 +209,17 @@ def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) ->
 
 def _tampered(changes: list[Change], tests: list[Change]) -> list[Change]:
     """The locked test changes that `changes` no longer contain as they were."""
-    now = {change.path: change.new for change in changes}
-    return [test for test in tests if now.get(test.path, test.old) != test.new]
+    now = {change.path: (change.new, change.mode) for change in changes}
+    return [test for test in tests if now.get(test.path, (test.old, "")) != (test.new, test.mode)]
 
 
 def run_verify_commands(
     session: Session, cwd: Path, name: str, env: dict[str, str]
 ) -> Failed | Interrupted | None:
     """All of [commands] verify, in order; the first that fails ends it."""
+    if not session.rules.commands.verify:
+        problem = "agents/config.toml on trunk names no verify commands: nothing would prove a landing"
+        return Failed(problem, "land a config that names them", attention=problem)
     for command in session.rules.commands.verify:
         outcome = session.command(command, cwd, name, env)
         if outcome.kind == "stopped":
@@ -216,14 +229,18 @@ def run_verify_commands(
     return None
 
 
-def _check_paths(session: Session, changes: list[Change], locked: tuple[str, ...]) -> Failed | None:
+def _check_paths(session: Session, changes: list[Change], locked: tuple[str, ...], *, code: bool) -> Failed | None:
     """Stop on files nobody may change here: the queue, verification itself, another spec's files."""
     declared = session.entry.files_modified
     for change in changes:
         if change.path in PROTECTED and change.path not in declared:
             problem = f"the agent changed {change.path}"
             return Failed(problem, "declare it in files_modified if that is wanted", attention=problem)
-    strangers = [c.path for c in changes if c.path not in locked and not matches_any(declared, c.path)]
+    foreign = [c for c in changes if c.path not in locked and not matches_any(declared, c.path)]
+    strangers = [c.path for c in foreign]
+    if guarded := _guarded(session, foreign, code=code):
+        problem = f"{guarded}, which it did not declare"
+        return Failed(problem, "declare it in files_modified if that is wanted", attention=problem)
     queue = session.services.store.read().queue
     additive = session.services.config.overlap.additive
     for other in queue.in_progress:
@@ -231,10 +248,31 @@ def _check_paths(session: Session, changes: list[Change], locked: tuple[str, ...
             continue
         clash = clashes(strangers, other.files_modified, additive)
         if clash:
-            problem = f"changed {clash[0]}, which it did not declare and {other.id} is changing"
+            problem = f"changed {shown(clash[:1])}, which it did not declare and {other.id} is changing"
             hint = f"wait for {other.id} to land and 'agentq retry {session.id}', or declare the file"
             return Failed(problem, hint, attention=problem)
     return None
+
+
+def _guarded(session: Session, foreign: list[Change], *, code: bool) -> str:
+    """An undeclared change that could make the proof worth less: a deletion, a file that the verifying commands
+    name or, where `code` is written, one that steers them. '' if there is none."""
+    commands = session.rules.commands
+    named = {word.removeprefix("./") for line in (*commands.verify, commands.test) for word in _words(line)}
+    for change in foreign:
+        if change.status == "D":
+            return f"deleted {shown([change.path])}"
+        steers = bool(code) and matches_any(STEERING, change.path)
+        if steers or (change.path in named and change.old):
+            return f"changed {shown([change.path])}, which steers verification"
+    return ""
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
 
 
 def _undeclared(session: Session, changes: list[Change], locked: tuple[str, ...]) -> tuple[str, ...]:
@@ -243,7 +281,7 @@ def _undeclared(session: Session, changes: list[Change], locked: tuple[str, ...]
     ]
     if not strangers or not session.entry.files_modified:
         return ()
-    return (f"changed files it did not declare: {', '.join(strangers[:5])}",)
+    return (f"changed files it did not declare: {shown(strangers)}",)
 
 
 def spent(session: Session, outcome: StageOutcome, stage: Stage, seconds: float) -> None:

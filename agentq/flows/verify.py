@@ -8,7 +8,6 @@ disk before the push and settled from the trunk; an old epoch lands nothing.
 import hashlib
 import platform
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from agentq.core import queue as transitions
@@ -17,6 +16,7 @@ from agentq.errors import ExternalError
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.session import Confirm, Session
 from agentq.flows.stages import run_verify_commands
+from agentq.store import files
 from agentq.store.runs import Intent
 from agentq.trunk.mirror import EPOCH_TRAILER, SPEC_TRAILER
 
@@ -38,27 +38,34 @@ class _Candidate:
 
 
 def verify(session: Session, confirm: Confirm) -> StageOutcome | Declined:
-    """Prove and land. Only the first try runs beside other landings of this host: a later one holds the
-    landing lock, so that a neighbour cannot overtake it again."""
-    confirmed = False
+    """Prove and land. The first try proves beside other landings of this host and takes its turn only for the
+    push; a later one holds the turn from its rebase on, so that no neighbour can overtake it again. A person is
+    asked once, never while others wait."""
+    found = _proved_candidate(session)
+    if not isinstance(found, _Candidate):
+        return found
+    if not confirm(session.id, _summary(session, found)):
+        return Declined()
+    services = session.services
     for attempt in range(1, TRIES + 1):
-        turn = session.services.runs.landing() if attempt > 1 else nullcontext()
-        with turn:
-            found = _candidate(session)
-            if not isinstance(found, _Candidate):
-                return found
-            if (failed := _prove(session, found)) is not None:
-                return failed
-            if not confirmed:
-                if not confirm(session.id, _summary(session, found)):
-                    return Declined()
-                confirmed = True
+        with services.runs.landing(services.stop) as our_turn:
+            if not our_turn:
+                return Interrupted("stopped while it waited for its turn to land")
+            if attempt > 1:
+                found = _proved_candidate(session)
+                if not isinstance(found, _Candidate):
+                    return found
             landed = _push(session, found)
         if landed is not None:
             return landed
         session.say("trunk-moved", attempt=attempt)
     problem = f"trunk moved during each of {TRIES} tries"
     return Failed(problem, f"'agentq retry {session.id}' when it is calmer", attention=problem)
+
+
+def _proved_candidate(session: Session) -> _Candidate | StageOutcome:
+    found = _candidate(session)
+    return (_prove(session, found) or found) if isinstance(found, _Candidate) else found
 
 
 def _candidate(session: Session) -> _Candidate | StageOutcome:
@@ -69,8 +76,7 @@ def _candidate(session: Session) -> _Candidate | StageOutcome:
     if base and trunk.commit != base and (landed := mirror.landing(session.id, base)):
         return _complete(session, landed)
     if "implement" not in session.work:
-        problem = "what was implemented is not on this machine"
-        return Failed(problem, f"'agentq retry {session.id} --from implement' does it again", attention=problem)
+        return session.lost("implement")
     if (failed := session.rebase_work(trunk.commit, ("implement",))) is not None:
         return failed
     tree = session.work["implement"].tree
@@ -93,8 +99,10 @@ def _message(session: Session) -> str:
 def _prove(session: Session, candidate: _Candidate) -> Failed | Interrupted | None:
     """Run the full verify commands on a clean checkout of the tree, unless this very tree passed before."""
     services = session.services
-    key = proof_key(candidate.tree, session.rules.commands.verify, session.rules.commands.setup)
-    if services.runs.proved(key):
+    key = proof_key(session, candidate.tree)
+    # A file torn by a power cut proves nothing.
+    known = files.read_json(services.runs.state / "proofs" / key) if services.runs.proved(key) else None
+    if isinstance(known, dict) and known.get("tree") == candidate.tree:
         session.say("already-proved", tree=candidate.tree)
         return None
     checkout = services.workspaces.proof_path(session.live.instance)
@@ -120,11 +128,13 @@ def _prove(session: Session, candidate: _Candidate) -> Failed | Interrupted | No
     return None
 
 
-def proof_key(tree: str, commands: tuple[str, ...], setup: str) -> str:
-    """Names a proof: the tree, what ran, and the environment it ran in (landing facts, "certificate")."""
-    environment = (platform.platform(), sys.version)
-    text = repr((commands, setup, environment))
-    return f"{tree}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def proof_key(session: Session, tree: str) -> str:
+    """Names a proof: the tree, what ran, and what it ran in: this machine's Python and platform, the state of
+    the dev database (landing facts, "certificate")."""
+    rules = session.rules
+    commands = (rules.commands.verify, rules.commands.setup, rules.database.push)
+    environment = (platform.platform(), sys.version, session.services.databases.head())
+    return f"{tree}-{hashlib.sha256(repr((commands, environment)).encode()).hexdigest()[:16]}"
 
 
 def _summary(session: Session, candidate: _Candidate) -> str:
@@ -145,8 +155,12 @@ def _push(session: Session, candidate: _Candidate) -> StageOutcome | None:
     session.say("pushing", commit=candidate.commit)
     outcome, said = mirror.push(candidate.commit, candidate.trunk, marker=session.live.marker)
     if outcome == "unknown":
-        services.mirror.fetch()
+        trunk = services.mirror.fetch().commit
         outcome = "landed" if mirror.contains(candidate.commit) else "moved"
+        if trunk == candidate.trunk:
+            raise ExternalError(
+                f"the push did not go through: {said}", f"nothing is lost; 'agentq run {session.id}' tries again"
+            )
     if outcome == "landed":
         return _complete(session, candidate.commit)
     services.runs.settled(session.id)
@@ -159,11 +173,11 @@ def _push(session: Session, candidate: _Candidate) -> StageOutcome | None:
 def _complete(session: Session, commit: str) -> Proved:
     """Write the landing into the queue, then tidy up: in this order, so that a crash between is settled."""
     services = session.services
-    started = session.entry.stages.get("verify")
     now = services.clock.now()
-    seconds = max((now - started.started).total_seconds(), 0.0) if started and started.attempts == 1 else 0.0
+    seconds = round(services.clock.monotonic() - session.began, 3)
+    # Trunk has it: whatever a person did to the entry meanwhile, it is complete.
     services.store.update(
-        lambda queue: transitions.complete(queue, session.id, session.epoch, commit, now, round(seconds, 3))
+        lambda queue: transitions.complete(queue, session.id, session.epoch, commit, now, seconds, on_trunk=True)
     )
     services.runs.settled(session.id)
     session.say("landed", commit=commit)

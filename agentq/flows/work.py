@@ -11,6 +11,8 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,10 +21,13 @@ from typing import Any
 
 from agentq.core.board import Board
 from agentq.core.reasons import Reason
+from agentq.core.schedule import Advice
 from agentq.errors import ExitCode
 from agentq.flows.advise import Situation
 
 POLL_SECONDS = 0.25
+_BUSY = ("refused", "stale")  # errors that say that somebody else was faster
+_REFUSED_SECONDS, _REFUSALS = 1.0, 20
 
 
 @dataclass
@@ -36,11 +41,13 @@ class Worker:
 
 @dataclass(frozen=True)
 class WorkReport:
-    """How each spec that was started ended, in order of ending; and why the rest did not start."""
+    """How each spec that was started ended, in order of ending; why each other one that was wanted did not
+    start; `blocked`: why nothing more could start at all (pause, full machine)."""
 
     ended: tuple[dict[str, Any], ...]
     waiting: dict[str, Reason]
     interrupted: bool = False
+    blocked: Reason | None = None
 
 
 @dataclass
@@ -60,29 +67,40 @@ class Work:
     workers: dict[str, Worker] = field(default_factory=dict)
     ended: list[dict[str, Any]] = field(default_factory=list)
     given_up: set[str] = field(default_factory=set)
+    refused: dict[str, float] = field(default_factory=dict)
+    refusals: Counter[str] = field(default_factory=Counter)
+    blocked: Reason | None = None
 
     def run(self) -> WorkReport:
         waiting: dict[str, Reason] = {}
-        asked = False
+        heard = 0
         with selectors.DefaultSelector() as selector:
             try:
                 while True:
-                    if not self.stops():
+                    requests = min(self.stops(), 2)
+                    if not requests:
                         waiting = self._start_more(selector)
-                    elif self.stops() > 1 and not asked:
-                        asked = True
-                        self._end_all()
-                    if not self.workers:
+                    elif requests > heard:
+                        heard = requests
+                        self._stop(requests)
+                    if not self.workers and (requests or not self.refused):
                         break
                     self._listen(selector)
                     self.tick()
             except BaseException:
                 self._end_all()
                 raise
-        return WorkReport(tuple(self.ended), waiting, bool(self.stops()))
+        started = {one["spec"] for one in self.ended}
+        told = {
+            spec: reason
+            for spec, reason in waiting.items()
+            if spec not in started and (not self.only or spec in self.only)
+        }
+        return WorkReport(tuple(self.ended), told, bool(self.stops()), self.blocked)
 
     def _start_more(self, selector: selectors.BaseSelector) -> dict[str, Reason]:
         """Start what may start; returns why the others may not."""
+        self.refused = {spec: due for spec, due in self.refused.items() if due > time.monotonic()}
         while len(self.workers) < self.at_once:
             situation = self.look()
             board = _with_started(situation.board, set(self.workers) | self.given_up)
@@ -91,16 +109,22 @@ class Work:
             pick = next((one for one in advice.ranked if self._wanted(one.id)), None)
             if advice.blocked is not None or pick is None:
                 self._tell_full(advice.blocked)
-                return dict(advice.held)
+                return self._why_not(advice)
             self._start(pick.id, selector)
         return {}
 
+    def _why_not(self, advice: Advice) -> dict[str, Reason]:
+        if advice.blocked is None:
+            return dict(advice.held)
+        return {**advice.held, **{one.id: advice.blocked for one in advice.ranked}}
+
     def _wanted(self, spec_id: str) -> bool:
-        if spec_id in self.given_up:
+        if spec_id in self.given_up or spec_id in self.refused:
             return False
         return not self.only or (spec_id in self.only and all(one["spec"] != spec_id for one in self.ended))
 
     def _tell_full(self, blocked: Reason | None) -> None:
+        self.blocked = blocked
         if blocked is not None and not self.workers:
             self.observer("blocked", {"text": blocked.text, "kind": blocked.kind})
 
@@ -145,11 +169,22 @@ class Work:
         rc = worker.process.wait()
         del self.workers[worker.spec]
         result = {"spec": worker.spec, "exit": rc, **worker.result}
-        if rc not in (ExitCode.OK, ExitCode.STALE) or result.get("ended") == "declined":
+        code = result.get("error", {}).get("code", "")
+        if code in _BUSY and self.refusals[worker.spec] < _REFUSALS:
+            # Another agentq was faster: that is no failure, and the spec may be ours a little later.
+            self.refusals[worker.spec] += 1
+            self.refused[worker.spec] = time.monotonic() + _REFUSED_SECONDS
+            return
+        if rc != ExitCode.OK or result.get("ended") == "declined":
             self.given_up.add(worker.spec)
-        if rc != ExitCode.STALE:
-            self.ended.append(result)
+        self.ended.append(result)
         self.observer("ended", result)
+
+    def _stop(self, requests: int) -> None:
+        """The first request lets runs finish, the second asks them to end."""
+        self.observer("stopping", {"requests": requests, "running": len(self.workers)})
+        if requests > 1:
+            self._end_all()
 
     def _end_all(self) -> None:
         for worker in self.workers.values():
@@ -171,4 +206,4 @@ def _with_started(board: Board, started: set[str]) -> Board:
 
 def run_command(spec_id: str) -> list[str]:
     """How a worker process is started."""
-    return [sys.executable, "-m", "agentq", "run", spec_id, "--yes", "--worker"]
+    return [sys.executable, "-m", "agentq", "run", spec_id, "--yes", "--worker", str(os.getpid())]

@@ -7,8 +7,8 @@ Locks end with their process, so `kill -9` leaves nothing to clean up but files.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from agentq.errors import Refused
 from agentq.locks import lock
 from agentq.store import files
 
+TURN_SECONDS = 0.3
 R = TypeVar("R")
 
 
@@ -80,28 +81,32 @@ class Runs:
     @contextmanager
     def working_on(self, spec_id: str) -> Iterator[None]:
         """Be the only process that works on a spec. Raises Refused when another one does."""
-        with _attempt(self.state / "locks", f"spec-{spec_id}") as held:
+        with self.attempt(spec_id) as held:
             if not held:
                 live = self._read_live(spec_id)
-                who = (
-                    f"process {live.pid} is in its {live.stage} stage" if live else "another process works on it"
-                )
+                who = f"process {live.pid} is in its {live.stage} stage" if live else "another process works on it"
                 raise Refused(f"'{spec_id}' is busy: {who}", f"'agentq logs {spec_id} -f' shows what it does")
             yield
 
+    def attempt(self, spec_id: str) -> AbstractContextManager[bool]:
+        """Whether nobody works on a spec; nobody begins to while the block lasts."""
+        return _attempt(self.state / "locks", f"spec-{spec_id}")
+
     @contextmanager
-    def landing(self) -> Iterator[None]:
-        """One landing at a time on this host, so that a proof is not overtaken by a neighbour."""
-        with lock(self.state / "locks", "landing"):
-            yield
+    def landing(self, stop: Callable[[], str | None] = lambda: None) -> Iterator[bool]:
+        """One landing at a time on this host, so that a proof is not overtaken by a neighbour. False when `stop`
+        gave a reason while waiting for the turn."""
+        while not stop():
+            with _attempt(self.state / "locks", "landing", TURN_SECONDS) as held:
+                if held:
+                    yield True
+                    return
+        yield False
 
     def is_free(self, spec_id: str) -> bool:
         """Whether no process works on a spec at this moment."""
-        try:
-            with self.working_on(spec_id):
-                return True
-        except Refused:
-            return False
+        with self.attempt(spec_id) as free:
+            return free
 
     # ------------------------------------------------------------ who is live
 
@@ -181,13 +186,13 @@ class Runs:
 
 
 @contextmanager
-def _attempt(folder: Path, name: str) -> Iterator[bool]:
-    """Whether the lock could be had at once; it is held for the block if so."""
+def _attempt(folder: Path, name: str, seconds: float = 0) -> Iterator[bool]:
+    """Whether the lock could be had within `seconds`; it is held for the block if so."""
     from filelock import Timeout
 
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock(folder, name, 0))
+            stack.enter_context(lock(folder, name, seconds))
         except Timeout:
             held = False
         else:

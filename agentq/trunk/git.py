@@ -72,7 +72,9 @@ class Git:
         """Run it and return whatever it answered. Raises GitError if git cannot be started."""
         import git
 
-        command = ["git", *(part for setting in _CONFIG for part in ("-c", setting)), *args]
+        # GitPython falls back to its own directory when this one is gone or closed: `-C` does not.
+        place = ["-C", str(self.directory.absolute())]
+        command = ["git", *place, *(part for setting in _CONFIG for part in ("-c", setting)), *args]
         try:
             process = git.Git(str(self.directory)).execute(
                 command,
@@ -101,6 +103,12 @@ class Git:
                 os.killpg(child.pid, signal.SIGKILL)
             raise
         return Output(rc, stdout or b"", (stderr or b"").decode("utf-8", "replace"))
+
+
+def reason(stderr: str) -> str:
+    """The line of git's message that says why: the first that begins with 'fatal:' or 'error:'."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "")
 
 
 def network_config(checkout: Path, env: Mapping[str, str]) -> dict[str, str]:

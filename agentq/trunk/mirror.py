@@ -7,16 +7,21 @@ trees (`git merge-tree`), without a checkout. Refs: `refs/agentq/trunk`, `refs/a
 """
 
 import os
+import re
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentq.errors import GitError, Refused
+from agentq.core.text import clean, one_line
+from agentq.errors import ExternalError, GitError, Refused
 from agentq.locks import lock
-from agentq.trunk.git import Git
+from agentq.trunk import folder
+from agentq.trunk.git import Git, Output, reason
 
 TRUNK = "refs/agentq/trunk"
+_SHADES = {"+": 32, "-": 31, "@": 36}
 SPEC_TRAILER, EPOCH_TRAILER = "Agentq-Spec", "Agentq-Epoch"
 
 
@@ -79,31 +84,45 @@ class Mirror:
         self._timeout = timeout
 
     def ensure(self) -> None:
-        """Make the bare repository if it is missing; complete once it has its name."""
+        """Make the bare repository if it is missing; complete once it has its name. Raises ExternalError when
+        the workspaces' directory cannot be written."""
         if (self.path / "HEAD").exists():
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        Git(self.path.parent)("init", "--quiet", "--bare", "--template=", str(temporary))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            Git(self.path.parent)("init", "--quiet", "--bare", "--template=", str(temporary))
+            (temporary / "agentq-id").write_text(uuid.uuid4().hex)
+        except (OSError, GitError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            why = reason(error.stderr) if isinstance(error, GitError) else error.strerror or str(error)
+            raise ExternalError(
+                f"workspaces cannot be made in {self.path.parent}: {why}",
+                "make room and let yourself write there, or set 'workspaces' in .machine",
+            ) from error
         try:
             os.replace(temporary, self.path)
         except OSError:  # another process was first
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def identity(self) -> str:
+        """A word for this very mirror: another one if it was deleted and made again."""
+        try:
+            return (self.path / "agentq-id").read_text()
+        except OSError:
+            return ""
 
     # ------------------------------------------------------------ trunk
 
     def fetch(self, *paths: str) -> Trunk:
         """Bring trunk here; returns its newest commit and the content of `paths` in it. Raises GitError when the
         remote or the branch is missing."""
-        source = f"+refs/heads/{self.branch}:{TRUNK}"
         with lock(self.path / "agentq-locks", "fetch"):
-            output = self.git.ask(
-                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url, source,
-                timeout=self._timeout, env=self._network,
-            )  # fmt: skip
+            output = self._fetch_once()
+            if output.rc and self._remove_stale_lock():
+                output = self._fetch_once()
             if output.rc:
-                hint = f"does {self.url} have a branch '{self.branch}'? 'agentq doctor' checks"
-                raise GitError(["fetch"], output.rc, output.stderr, hint)
+                raise GitError(["fetch"], output.rc, reason(output.stderr), self._fetch_hint(output.stderr))
             names = [TRUNK, f"{TRUNK}^{{tree}}", *(f"{TRUNK}:{path}" for path in (".gitattributes", *paths))]
             commit, tree, attributes, *found = self._objects(names)
             if commit is None or tree is None:
@@ -111,6 +130,27 @@ class Mirror:
             self._copy_attributes(attributes[1] if attributes else b"")
         files = {path: item[1] if item else None for path, item in zip(paths, found, strict=True)}
         return Trunk(commit[0], tree[0], files)
+
+    def _fetch_once(self) -> Output:
+        return self.git.ask(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url,
+            f"+refs/heads/{self.branch}:{TRUNK}", timeout=self._timeout, env=self._network,
+        )  # fmt: skip
+
+    def _remove_stale_lock(self) -> bool:
+        """Whether a git that was killed had left trunk's ref locked. Only under our own lock, and only if no
+        process has the file open (reliability fact 8)."""
+        stale = self.path / f"{TRUNK}.lock"
+        if not stale.exists() or folder.held(stale):
+            return False
+        stale.unlink(missing_ok=True)
+        return True
+
+    def _fetch_hint(self, stderr: str) -> str:
+        where = re.sub(r"://[^/@]*@", "://", self.url)  # no password on a screen
+        if "remote ref" in stderr:
+            return f"push a branch '{self.branch}' to {where}, or set [trunk] branch in agents/config.toml"
+        return f"run the command again when {where} answers; nothing is lost. 'agentq doctor' checks it"
 
     def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes] | None]:
         """(id, content) of each named object in one call; None where there is none."""
@@ -129,11 +169,14 @@ class Mirror:
         return found
 
     def _copy_attributes(self, wanted: bytes) -> None:
-        """merge-tree in a bare repository reads only info/attributes on git 2.39 (landing fact 7)."""
-        target = self.path / "info" / "attributes"
-        if (target.read_bytes() if target.exists() else b"") != wanted:
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(wanted)
+        """merge-tree in a bare repository does not read the tree's own .gitattributes on git 2.39 (landing fact
+        7). Not into info/attributes: that would outrank a .gitattributes further down where files are read."""
+        if (self._attributes.read_bytes() if self._attributes.exists() else b"") != wanted:
+            self._attributes.write_bytes(wanted)
+
+    @property
+    def _attributes(self) -> Path:
+        return self.path / "agentq-attributes"
 
     def work(self, spec_id: str) -> dict[str, Work]:
         """What the stages of a spec proved so far: stage → its commit."""
@@ -210,10 +253,17 @@ class Mirror:
         return found
 
     def diff(self, before: str, after: str, *, stat: bool = False, color: bool = False) -> str:
-        """The change as text; `stat` for the summary alone."""
+        """The change as text that is safe to show; `stat` for the summary alone."""
         form = ["--stat=76"] if stat else ["--patch"]
-        shade = "--color=always" if color else "--color=never"
-        return self.git("diff-tree", "-r", shade, "--no-ext-diff", "--no-textconv", *form, before, after).text
+        text = clean(
+            self.git("diff-tree", "-r", "--no-color", "--no-ext-diff", "--no-textconv", *form, before, after).text
+        )
+        if not color or stat:
+            return text
+        lines = (
+            f"\x1b[{_SHADES[line[0]]}m{line}\x1b[m" if line[:1] in _SHADES else line for line in text.split("\n")
+        )
+        return "\n".join(lines)
 
     def commit_tree(
         self, tree: str, parents: Sequence[str], message: str, env: Mapping[str, str] | None = None
@@ -234,7 +284,9 @@ class Mirror:
                 + b"\0"
                 for change in changes
             )
-            output = self.git.ask("update-index", "-z", "--add", "--remove", "--index-info", stdin=lines, env=env)
+            output = self.git.ask(
+                "update-index", "-z", "--add", "--remove", "--replace", "--index-info", stdin=lines, env=env
+            )
             if output.rc:
                 raise GitError(["update-index"], output.rc, output.stderr)
             return self.git("write-tree", env=env).text
@@ -244,7 +296,16 @@ class Mirror:
     def rebase(self, work: str, onto: str) -> Merged:
         """The work of one commit (its difference to its parent) on top of `onto`. A clean merge only: what
         touches the same lines is a conflict for a person (mission row T11)."""
-        output = self.git.ask("merge-tree", "--write-tree", "-z", "--end-of-options", onto, work)
+        output = self.git.ask(
+            "-c",
+            f"core.attributesFile={self._attributes}",
+            "merge-tree",
+            "--write-tree",
+            "-z",
+            "--end-of-options",
+            onto,
+            work,
+        )
         if output.rc not in (0, 1):
             raise GitError(["merge-tree"], output.rc, output.stderr)
         head, _, rest = output.stdout.partition(b"\0")
@@ -279,8 +340,28 @@ class Mirror:
             f"+HEAD:{ref}",
         )
         if output.rc:
-            raise Refused(f"the workspace {workspace} has no readable commit: {output.stderr.strip()[-200:]}")
+            raise Refused(f"the workspace has no readable commit: {one_line(reason(output.stderr), 200)}")
         return self.commit(ref)
+
+    def import_others(self, workspace: Path, prefix: str, known: Sequence[str]) -> list[str]:
+        """Copy what other branches, tags and the stash of a workspace hold below `prefix`, but not commits that
+        are `known`; returns the refs made here."""
+        listed = self.git.ask("ls-remote", "--quiet", "--end-of-options", str(workspace)).text.splitlines()
+        found = [(sha, name) for sha, _, name in (line.partition("\t") for line in listed)]
+        wanted = [
+            name
+            for sha, name in found
+            if name.startswith("refs/") and not name.endswith("^{}") and sha not in known
+        ]
+        if not wanted:
+            return []
+        specs = [
+            f"+{name}:{prefix}/{name.removeprefix('refs/')}" for _, name in wanted if not name.endswith("^{}")
+        ]
+        self.git.ask(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", str(workspace), *specs
+        )
+        return sorted(self.refs(prefix))
 
     def snapshot(self, workspace: Path, start: str, known: Path | None = None) -> str:
         """The tree of the files in a workspace as they are, ignored ones left out. Reads the files under our own
@@ -295,11 +376,36 @@ class Mirror:
             if git.ask("read-tree", "--reset", start).rc:
                 index.unlink(missing_ok=True)
                 git("read-tree", "--reset", start)
-            git("-c", "core.bare=false", "add", "--all", "--", ".", timeout=600)
+            self._add_all(git, workspace, start)
             return git("write-tree").text
         finally:
             index.unlink(missing_ok=True)
             index.with_name(index.name + ".lock").unlink(missing_ok=True)
+
+    def _add_all(self, git: Git, workspace: Path, start: str) -> None:
+        """Bring every file into the index: also what an agent made unreadable, and the files of a repository it
+        made inside the workspace, as plain files."""
+        settings = ("-c", "core.bare=false", "-c", "core.fsyncMethod=batch")
+        added = git.ask(*settings, "add", "--all", "--", ".", timeout=600)
+        if not added.rc and "embedded git repository" not in added.stderr:
+            return
+        folder.unlock(workspace)
+        git("read-tree", "--reset", start)
+        others = git(*settings, "ls-files", "--others", "--exclude-standard", "-z").fields
+        nested = [name.rstrip("/") for name in others if name.endswith("/")]
+        added = git.ask(
+            *settings, "add", "--all", *(["--ignore-errors"] if nested else []), "--", ".", timeout=600
+        )
+        if added.rc and not nested:
+            raise GitError(["add"], added.rc, reason(added.stderr))
+        for option, names in (
+            ("--force-remove", nested),
+            ("--add", [f for n in nested for f in folder.files_below(workspace, n)]),
+        ):
+            listed = b"".join(os.fsencode(name) + b"\0" for name in names)
+            changed = git.ask(*settings, "update-index", option, "-z", "--stdin", stdin=listed, timeout=600)
+            if changed.rc:
+                raise GitError(["update-index"], changed.rc, reason(changed.stderr))
 
     # ------------------------------------------------------------ landing
 
@@ -315,7 +421,13 @@ class Mirror:
         )  # fmt: skip
         lines = [line for line in output.text.splitlines() if f":{ref}" in line]
         flag = lines[0][:1] if lines else ""
-        said = (lines[0].split("\t")[-1] if lines else output.stderr.strip())[-300:]
+        said = lines[0].split("\t")[-1] if lines else reason(output.stderr)
+        remote = [
+            line.removeprefix("remote:").strip()
+            for line in output.stderr.splitlines()
+            if line.startswith("remote:")
+        ]
+        said = one_line(" ".join([said, *filter(None, remote)]), 300)
         if output.rc == 0 and flag in (" ", "*", "="):
             return "landed", said
         if flag == "!" and ("stale info" in said or "fetch first" in said or "non-fast-forward" in said):

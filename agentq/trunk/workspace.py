@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agentq.errors import GitError
+from agentq.trunk import folder as folders
 from agentq.trunk.git import Git
 from agentq.trunk.mirror import Mirror
 
@@ -27,6 +29,21 @@ _CONFIG = """[core]
 \temail = agentq@localhost
 [gc]
 \tauto = 0
+# The person's own settings are for their own work: no signing, hooks, line ends or ignored files of theirs here.
+[commit]
+\tgpgSign = false
+[tag]
+\tgpgSign = false
+[core]
+\thooksPath =
+\tautocrlf = false
+\texcludesFile = /dev/null
+\tattributesFile = /dev/null
+[filter "lfs"]
+\tclean =
+\tsmudge =
+\tprocess =
+\trequired = false
 """
 
 
@@ -51,10 +68,23 @@ class Workspaces:
         self._start_note(path).write_text(f"{commit} {stage}", encoding="utf-8")
 
     def unsaved(self, path: Path) -> tuple[str, str]:
-        """(commit, stage) of an attempt whose files nobody saved; ('', '') if there is none."""
+        """(commit, stage) of an attempt whose files nobody saved; ('', '') if there is none. A crash of the
+        machine may have torn the note: then the words mean nothing."""
         note = self._start_note(path)
-        commit, _, stage = note.read_text(encoding="utf-8").partition(" ") if note.is_file() else ("", "", "")
-        return (commit, stage) if path.is_dir() else ("", "")
+        commit, _, stage = note.read_text(errors="replace").partition(" ") if note.is_file() else ("", "", "")
+        torn = "?" if note.is_file() else ""
+        return (commit or torn, stage) if folders.is_real(path) else ("", "")
+
+    def foreign(self, path: Path) -> bool:
+        """Whether `path` was prepared from another mirror, which is gone now with all the refs it had."""
+        mark = self._mirror_note(path)
+        return (
+            folders.is_real(path) and mark.is_file() and mark.read_text(errors="replace") != self.mirror.identity()
+        )
+
+    def _mirror_note(self, path: Path) -> Path:
+        index = self.index_of(path)
+        return index.with_name(index.name + ".mirror")
 
     def saved(self, path: Path) -> None:
         self._start_note(path).unlink(missing_ok=True)
@@ -66,29 +96,40 @@ class Workspaces:
     def existing(self) -> list[str]:
         """Spec ids that have a workspace on this host."""
         folder = self.root / "ws"
-        return sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+        return (
+            sorted(child.name for child in folder.iterdir() if folders.is_real(child)) if folder.is_dir() else []
+        )
 
     def prepare(
         self, path: Path, commit: str, *, wip_tree: str = "", pristine: bool = False, keep: Sequence[str] = ()
     ) -> None:
         """Make `path` a clean checkout of `commit`. `wip_tree`: files of an unfinished attempt, put back as
         uncommitted changes. `pristine` removes ignored files too, except those below `keep`."""
-        path.mkdir(parents=True, exist_ok=True)
+        folders.make_real(path)
         index = self.index_of(path)
         index.parent.mkdir(parents=True, exist_ok=True)
-        git = self._fresh_git(path, commit, index)
-        git("reset", "--hard", "--quiet", commit, timeout=600)
-        ignored = ["-x", *(part for name in keep for part in ("-e", f"/{name.strip('/')}"))] if pristine else []
-        git("clean", "-ffd", "--quiet", *ignored, timeout=600, env={"GIT_LITERAL_PATHSPECS": "0"})
+        try:
+            git = self._clean(path, commit, index, pristine, keep)
+        except GitError:
+            folders.unlock(path)  # directories an agent made read-only
+            git = self._clean(path, commit, index, pristine, keep)
         if wip_tree:
             git("read-tree", "-u", "--reset", wip_tree, timeout=600)
             git("reset", "--mixed", "--quiet", commit)
         shutil.copyfile(path / ".git" / "index", index)
+        self._mirror_note(path).write_text(self.mirror.identity())
+
+    def _clean(self, path: Path, commit: str, index: Path, pristine: bool, keep: Sequence[str]) -> Git:
+        git = self._fresh_git(path, commit, index)
+        git("reset", "--hard", "--quiet", commit, timeout=600)
+        ignored = ["-x", *(part for name in keep for part in ("-e", f"/{name.strip('/')}"))] if pristine else []
+        git("clean", "-ffd", "--quiet", *ignored, timeout=600, env={"GIT_LITERAL_PATHSPECS": "0"})
+        return git
 
     def _fresh_git(self, path: Path, commit: str, index: Path) -> Git:
         """The files that make a repository, written by us: what `git init` and `git update-ref` would leave."""
         folder = path / ".git"
-        _remove(folder)
+        folders.remove(folder)
         (folder / "objects" / "info").mkdir(parents=True)
         (folder / "refs" / "heads").mkdir(parents=True)
         (folder / "objects" / "info" / "alternates").write_text(f"{self.mirror.path / 'objects'}\n")
@@ -109,13 +150,17 @@ class Workspaces:
         git = Git(path, env)
         try:
             git("read-tree", commit)
-            for start in range(0, len(paths), 500):
-                git("-c", "core.bare=false", "checkout-index", "--force", "--", *paths[start : start + 500])
+            names = b"".join(os.fsencode(name) + b"\0" for name in paths)
+            restored = git.ask("-c", "core.bare=false", "checkout-index", "--force", "-z", "--stdin", stdin=names)
+            if restored.rc:
+                raise GitError(["checkout-index"], restored.rc, restored.stderr)
         finally:
             Path(env["GIT_INDEX_FILE"]).unlink(missing_ok=True)
 
     def retire(self, path: Path, spare: int) -> None:
         """A finished workspace: kept for the next spec, dependencies installed, if fewer than `spare` wait."""
+        if not folders.is_real(path):
+            return
         idle = self.root / "idle"
         idle.mkdir(parents=True, exist_ok=True)
         if len(list(idle.iterdir())) >= spare:
@@ -129,7 +174,7 @@ class Workspaces:
     def adopt_idle(self, path: Path) -> bool:
         """Take a waiting workspace for `path`; the rename decides between two who want it."""
         idle = self.root / "idle"
-        for candidate in sorted(idle.iterdir()) if idle.is_dir() else []:
+        for candidate in sorted(filter(folders.is_real, idle.iterdir())) if idle.is_dir() else []:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.rename(candidate, path)
@@ -140,17 +185,19 @@ class Workspaces:
         return False
 
     def _move_notes(self, source: Path, target: Path) -> None:
-        for suffix in ("", ".setup"):
+        for suffix in ("", ".setup", ".mirror"):
             old, new = self.index_of(source), self.index_of(target)
             with suppress(OSError):
                 os.replace(old.with_name(old.name + suffix), new.with_name(new.name + suffix))
 
     def remove(self, path: Path) -> None:
         """Delete a workspace. The caller has saved what is in it."""
-        _remove(path)
+        if not path.parent.is_symlink():
+            folders.remove(path)
         index = self.index_of(path)
         index.unlink(missing_ok=True)
         index.with_name(index.name + ".setup").unlink(missing_ok=True)
+        self._mirror_note(path).unlink(missing_ok=True)
         self.saved(path)
 
 
@@ -160,40 +207,9 @@ def wait_for_index_lock(path: Path, seconds: float = LOCK_WAIT) -> bool:
     lock = path / ".git" / "index.lock"
     deadline = time.monotonic() + seconds
     while lock.exists():
-        if not _held(lock):
+        if not folders.held(lock):
             return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)
     return True
-
-
-def _held(lock: Path) -> bool:
-    """Whether a process has `lock` open; assumed where /proc cannot tell."""
-    proc = Path("/proc")
-    if not (proc / "self" / "fd").is_dir():
-        return True
-    target = os.path.realpath(lock)
-    for folder in proc.glob("[0-9]*/fd"):
-        with suppress(OSError):
-            for link in folder.iterdir():
-                with suppress(OSError):
-                    if os.readlink(link) == target:
-                        return True
-    return False
-
-
-def _remove(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path, onerror=_make_writable)
-
-
-def _make_writable(function: object, name: str, _info: object) -> None:
-    """An agent may have taken write permission away; ours to give back below the workspace."""
-    with suppress(OSError):
-        Path(name).parent.chmod(0o700)
-        Path(name).chmod(0o700)
-        if callable(function):
-            function(name)

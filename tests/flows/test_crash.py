@@ -46,6 +46,7 @@ def _after_the_crash(project: Project) -> None:
     done = project.agentq("run", "alpha", "--yes", rc=None)
     if done.returncode:  # landed before it died: the command that comes next only settles it
         assert "complete" in done.stderr, done.stdout + done.stderr
+        project.agentq("recover")
     _settled(project)
 
 

@@ -270,9 +270,9 @@ commit()
     report = run(project, "alpha")
     assert report.ended == "attention" and "shared.txt" in report.problem
     folder = next(project.state.glob("runs/alpha/*/conflict"))
-    assert "line 7" in (folder / "shared.txt.base").read_text()
-    assert "trunk's 7" in (folder / "shared.txt.trunk").read_text()
-    assert "alpha's 7" in (folder / "shared.txt.spec").read_text()
+    assert "line 7" in (folder / "base" / "shared.txt").read_text()
+    assert "trunk's 7" in (folder / "trunk" / "shared.txt").read_text()
+    assert "alpha's 7" in (folder / "spec" / "shared.txt").read_text()
     assert project.git("show", "main:shared.txt", cwd=project.hub) == lines.rstrip("\n")
 
 
@@ -306,7 +306,7 @@ def test_a_tree_that_passed_is_not_tested_twice(project: Project) -> None:
 
 
 def test_a_red_trunk_test_stops_at_verify(project: Project) -> None:
-    project.add("alpha")
+    project.add("alpha", files_modified=["alpha.txt", "checks/"])
     run(project, "alpha", last="implement")
     _move_trunk(project, "checks/zeta.py", "import os\nassert not os.path.exists('alpha.txt'), 'no alpha here'\n")
     report = run(project, "alpha")

@@ -38,7 +38,9 @@ FAULTS = ("signal=SIGKILL", "error=EIO", "error=ENOSPC")
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
-def _traced(tmp_path: Path, queue: Path, state: Path, *inject: str) -> "tuple[subprocess.CompletedProcess[str], str]":
+def _traced(
+    tmp_path: Path, queue: Path, state: Path, *inject: str
+) -> "tuple[subprocess.CompletedProcess[str], str]":
     log = tmp_path / "strace.log"
     done = subprocess.run(
         ["strace", "-o", str(log), "-y", "-e", f"trace={CALLS}", *inject, sys.executable, "-B", "-c", CLAIM,

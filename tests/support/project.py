@@ -1,5 +1,6 @@
 """A small real project with a bare origin, and an agent that does what a script in the spec says."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -70,7 +71,9 @@ class Project:
 
     @property
     def workspaces(self) -> Path:
-        return self.root / "workspaces"
+        """Where this repository's workspaces are, below the folder that .machine names."""
+        digest = hashlib.sha256(str((self.checkout / ".git").resolve()).encode()).hexdigest()[:8]
+        return self.root / "workspaces" / f"checkout-{digest}"
 
     def write_queue(self, **arrays: Any) -> None:
         (self.checkout / "agents" / "queue.json").write_text(json.dumps(arrays, indent=2) + "\n")
