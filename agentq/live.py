@@ -6,6 +6,7 @@ moves the cursor.
 """
 
 import os
+import re
 import sys
 import textwrap
 import time
@@ -34,13 +35,19 @@ _MEMORABLE = frozenset(["stage-failed", "conflict", "ended", "blocked", "recover
 _DETAILS = frozenset(["landed", "pushing", "claimed", "agent-started", "database-ready", "blocked"])
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the error boundary; rich would end the process with 1."""
+        raise BrokenPipeError
+
+
 def console(file: IO[str] | None = None) -> Console:
     """A console for stdout: no style in a pipe, on a dumb terminal or with NO_COLOR."""
     out = file or sys.stdout
     columns = os.environ.get("COLUMNS", "")
     width = None if out.isatty() else int(columns) if columns.isdigit() and int(columns) > 0 else PIPE_WIDTH
     plain: dict[str, Any] = {"color_system": None} if os.environ.get("NO_COLOR") else {}
-    return Console(file=out, width=width, highlight=False, markup=False, emoji=False, **plain)
+    return _Console(file=out, width=width, highlight=False, markup=False, emoji=False, **plain)
 
 
 def fit(words: str, width: int) -> str:
@@ -53,6 +60,17 @@ def shorten(words: str, width: int) -> str:
     if cell_len(words) <= width:
         return words
     return set_cell_size(words, max(width - 1, 0)).rstrip() + "…"
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks between words, and inside a path behind a slash."""
+
+    wordsep_simple_re = re.compile(r"(\s+|(?<=/)(?=\w))")
+
+
+def wrap(words: str, width: int) -> list[str]:
+    """`words` in lines of at most `width` characters."""
+    return _Wrapper(width, break_on_hyphens=False).wrap(" ".join(clean(words).split()))
 
 
 def clock(seconds: float) -> str:
@@ -150,7 +168,7 @@ class Lines:
         room = max(self._console.width - len(head), 20)
         if event == "command":
             line = shorten(line, room)
-        for number, part in enumerate(textwrap.wrap(line, room, break_on_hyphens=False)):
+        for number, part in enumerate(wrap(line, room)):
             self._console.print(Text((head if number == 0 else " " * len(head)) + part), soft_wrap=True)
 
 

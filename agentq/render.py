@@ -5,7 +5,6 @@ Text from specs and agents is cleaned when it comes in and never read as markup 
 a terminal, and with NO_COLOR, nothing but text is printed.
 """
 
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from agentq.core.schedule import Candidate
 from agentq.core.text import clean, hours, one_line, plural
-from agentq.live import console, ended_line, event_line, shorten
+from agentq.live import console, ended_line, event_line, shorten, wrap
 
 SHOWN_ROWS = 20
 SHOWN_COMPLETED = 8
@@ -29,10 +28,21 @@ _STATUS_STYLE = {
 }  # fmt: skip
 
 
+def _show(out: Console, table: Table) -> None:
+    """The table; where nobody sees the spaces at the ends of its lines, without them."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        out.print(Text(line.rstrip()), soft_wrap=True)
+
+
 def _paragraph(out: Console, words: str, *, first: str = "", then: str = "", style: str = "") -> None:
     """`words` folded at the terminal's width: `first` before the first line, `then` before the others."""
     room = max(out.width - max(len(first), len(then)), 20)
-    lines = textwrap.wrap(" ".join(clean(words).split()), room, break_on_hyphens=False) or [""]
+    lines = wrap(words, room) or [""]
     for number, line in enumerate(lines):
         out.print(Text((then if number else first) + line, style=style), soft_wrap=True)
 
@@ -48,7 +58,7 @@ def _table(*columns: tuple[str, int]) -> Table:
 
 def _folded(words: str, width: int, style: str = "") -> Text:
     """At most REASON_LINES lines; the last one says with '…' that there is more."""
-    lines = textwrap.wrap(" ".join(clean(words).split()), width, break_on_hyphens=False)
+    lines = wrap(words, width)
     if len(lines) > REASON_LINES:
         lines = [*lines[: REASON_LINES - 1], shorten(" ".join(lines[REASON_LINES - 1 :]), width)]
     return Text("\n".join(lines), style=style)
@@ -114,7 +124,9 @@ def _nothing(situation: Any, found: Any, stage: str) -> list[str]:
     counts: dict[str, int] = {}
     for reason in found.held.values():
         counts[reason.kind] = counts.get(reason.kind, 0) + 1
-    parts = ", ".join(f"{count} {_KINDS.get(kind, kind)}" for kind, count in sorted(counts.items(), key=_most))
+    parts = ", ".join(
+        f"{count} {_KINDS.get(kind, kind)}" for kind, count in sorted(counts.items(), key=lambda item: -item[1])
+    )
     lines = [f"Nothing is eligible: {parts}."]
     examples = sorted(found.held.items(), key=lambda item: _URGENCY.get(item[1].kind, 1))
     lines += [f"For example {spec}: {reason.text}." for spec, reason in examples[:1]]
@@ -126,10 +138,6 @@ _KINDS = {
     "attention": "needing you", "running": "running now", "elsewhere": "on other machines", "paused": "paused",
 }  # fmt: skip
 _URGENCY = {"attention": 0, "dependency": 2}
-
-
-def _most(item: tuple[str, int]) -> int:
-    return -item[1]
 
 
 def _all(count: int) -> str:
@@ -164,7 +172,7 @@ def status(found: Any, *, everything: bool) -> None:
         if array == "completed" and len(shown) < len(rows):
             shown = rows[-limit:]
         out.print(Text(f"{title} ({len(rows)})", style="bold"))
-        out.print(draw(out.width, shown, {one.spec for one in found.live}))
+        _show(out, draw(out.width, shown, {one.spec for one in found.live}))
         if len(shown) < len(rows):
             more = "earlier" if array == "completed" else "more"
             out.print(Text(f"… and {len(rows) - len(shown)} {more}: 'agentq status --all'", style="dim"))
@@ -206,14 +214,14 @@ def _cells(row: Any, title: int, *others: Text) -> list[Text]:
 
 
 def _running_table(width: int, rows: Sequence[Any], live: set[str]) -> Table:
-    took = 15 if width >= 100 else 7  # the estimate too where there is room
+    took = 15 if width >= 100 else 8  # the estimate too where there is room
     ident, title, room = _widths(width, rows, 13 + 2 + took + 2 + 2)
     table = _table(("ID", ident), ("TITLE", title), ("STATUS", 13), ("TIME", took), ("REASON", room - 2))
     for row in rows:
         reason = row.text or ("working on it" if row.id in live else "")
         style = "yellow" if row.kind == "attention" else ""
         stage = Text(row.status, style=_STATUS_STYLE[row.status])
-        spent = Text(_time(row.elapsed_hours, row.estimate_hours if took > 7 else None))
+        spent = Text(_time(row.elapsed_hours, row.estimate_hours if took > 8 else None))
         table.add_row(*_cells(row, title, stage, spent, _folded(reason, room - 2, style)))
     return table
 
@@ -240,8 +248,10 @@ def _completed_table(width: int, rows: Sequence[Any], _live: set[str]) -> Table:
 
 
 def _time(elapsed: float, estimate: float | None) -> str:
-    """'2.1 of 4 h', '12 s', '3 min of 4 h'. Hours in."""
+    """'2.1 of 4 h', '12 s', '3 min of 4 h', '5 days'. Hours in."""
     spent = f"{elapsed * 3600:.0f} s" if elapsed < 1 / 60 else hours(elapsed)
+    if elapsed >= 48:
+        return f"{elapsed / 24:.0f} days"
     if not estimate:
         return spent
     expected = hours(estimate)
@@ -337,7 +347,7 @@ def landed(entries: Sequence[Any]) -> None:
             tries = f" ×{record.attempts}" if record and record.attempts > 1 else ""
             cells.append(Text(f"{record.seconds:.1f} s{tries}" if record and record.attempts else "–"))
         table.add_row(Text(entry.id), Text(shorten(one_line(entry.title), title)), *cells, Text(entry.landed[:7]))
-    out.print(table)
+    _show(out, table)
 
 
 # ---------------------------------------------------------------- how it ended

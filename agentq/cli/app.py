@@ -34,6 +34,9 @@ class Root(Suggesting):
         except KeyboardInterrupt:
             print("\nerror: interrupted; nothing is lost, run the command again", file=sys.stderr)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except BrokenPipeError:
+            _read_enough()
+            raise typer.Exit from None
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Raises UserError on a wrong command line, SystemExit with the exit code otherwise."""
@@ -41,8 +44,7 @@ class Root(Suggesting):
             code = super().main(*args, **{**options, "standalone_mode": False})
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read has seen enough. Python would complain once more when it closes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _read_enough()
             code = 0
         except Exception as error:
             # The parser's own classes are not importable under one name in every version of Typer.
@@ -53,6 +55,11 @@ class Root(Suggesting):
                 raise SystemExit(ExitCode.USAGE) from None
             raise _usage(error) from None
         raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _read_enough() -> None:
+    """Whoever read stdout has gone. Python would complain once more when it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: Any) -> UserError:

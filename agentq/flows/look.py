@@ -287,4 +287,7 @@ def graph_of(base: Base, form: str, *, completed: bool) -> GraphText:
         "edges": [list(edge) for edge in drawn.edges],
         "critical_path": list(path), "critical_hours": round(total, 2),
     }  # fmt: skip
+    if form == "text" and not drawn.nodes:
+        more = "'agentq graph --completed' shows what landed" if queue.completed else "the queue is empty"
+        return GraphText(f"Nothing is left to draw: {more}.\n", data)
     return GraphText(forms[form](drawn), data)

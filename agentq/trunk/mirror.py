@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentq.core.text import clean, one_line
-from agentq.errors import ExternalError, GitError, Refused
+from agentq.errors import ExternalError, GitError
 from agentq.locks import lock
 from agentq.trunk import folder
 from agentq.trunk.git import Git, Output, reason
+from agentq.trunk.intake import Intake
 
 TRUNK = "refs/agentq/trunk"
 _SHADES = {"+": 32, "-": 31, "@": 36}
@@ -73,7 +74,7 @@ class Merged:
     message: str = ""
 
 
-class Mirror:
+class Mirror(Intake):
     """`path`: the bare repository; `url`: the remote; `branch`: the trunk's name there; `network`: the person's
     settings for reaching it."""
 
@@ -325,88 +326,6 @@ class Mirror:
         said = [piece.decode("utf-8", "replace").strip() for piece in messages.split(b"\0")]
         return Merged(tree, conflicts or (Conflict("?"),), "\n".join(m for m in said if m.startswith("CONFLICT")))
 
-    # ------------------------------------------------------------ workspaces
-
-    def import_head(self, workspace: Path, ref: str) -> str:
-        """Copy what HEAD of a workspace points to into `ref` here. Fetching by path is the documented safe way
-        to read a repository one does not trust. Raises Refused when the workspace has no repository or commit."""
-        output = self.git.ask(
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--end-of-options",
-            str(workspace),
-            f"+HEAD:{ref}",
-        )
-        if output.rc:
-            raise Refused(f"the workspace has no readable commit: {one_line(reason(output.stderr), 200)}")
-        return self.commit(ref)
-
-    def import_others(self, workspace: Path, prefix: str, known: Sequence[str]) -> list[str]:
-        """Copy what other branches, tags and the stash of a workspace hold below `prefix`, but not commits that
-        are `known`; returns the refs made here."""
-        listed = self.git.ask("ls-remote", "--quiet", "--end-of-options", str(workspace)).text.splitlines()
-        found = [(sha, name) for sha, _, name in (line.partition("\t") for line in listed)]
-        wanted = [
-            name
-            for sha, name in found
-            if name.startswith("refs/") and not name.endswith("^{}") and sha not in known
-        ]
-        if not wanted:
-            return []
-        specs = [
-            f"+{name}:{prefix}/{name.removeprefix('refs/')}" for _, name in wanted if not name.endswith("^{}")
-        ]
-        self.git.ask(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", str(workspace), *specs
-        )
-        return sorted(self.refs(prefix))
-
-    def snapshot(self, workspace: Path, start: str, known: Path | None = None) -> str:
-        """The tree of the files in a workspace as they are, ignored ones left out. Reads the files under our own
-        git directory and configuration, so nothing in the workspace's `.git` takes effect. `start`: a commit
-        to compare with; `known`: an index of ours whose stat data saves re-reading unchanged files."""
-        index = self.path / f"agentq-snap-{os.getpid()}-{workspace.name}"
-        env = {"GIT_INDEX_FILE": str(index), "GIT_DIR": str(self.path), "GIT_WORK_TREE": str(workspace)}
-        git = Git(workspace, env)
-        try:
-            if known is not None and known.is_file():
-                shutil.copyfile(known, index)
-            if git.ask("read-tree", "--reset", start).rc:
-                index.unlink(missing_ok=True)
-                git("read-tree", "--reset", start)
-            self._add_all(git, workspace, start)
-            return git("write-tree").text
-        finally:
-            index.unlink(missing_ok=True)
-            index.with_name(index.name + ".lock").unlink(missing_ok=True)
-
-    def _add_all(self, git: Git, workspace: Path, start: str) -> None:
-        """Bring every file into the index: also what an agent made unreadable, and the files of a repository it
-        made inside the workspace, as plain files."""
-        settings = ("-c", "core.bare=false", "-c", "core.fsyncMethod=batch")
-        added = git.ask(*settings, "add", "--all", "--", ".", timeout=600)
-        if not added.rc and "embedded git repository" not in added.stderr:
-            return
-        folder.unlock(workspace)
-        git("read-tree", "--reset", start)
-        others = git(*settings, "ls-files", "--others", "--exclude-standard", "-z").fields
-        nested = [name.rstrip("/") for name in others if name.endswith("/")]
-        added = git.ask(
-            *settings, "add", "--all", *(["--ignore-errors"] if nested else []), "--", ".", timeout=600
-        )
-        if added.rc and not nested:
-            raise GitError(["add"], added.rc, reason(added.stderr))
-        for option, names in (
-            ("--force-remove", nested),
-            ("--add", [f for n in nested for f in folder.files_below(workspace, n)]),
-        ):
-            listed = b"".join(os.fsencode(name) + b"\0" for name in names)
-            changed = git.ask(*settings, "update-index", option, "-z", "--stdin", stdin=listed, timeout=600)
-            if changed.rc:
-                raise GitError(["update-index"], changed.rc, reason(changed.stderr))
-
     # ------------------------------------------------------------ landing
 
     def push(self, commit: str, expected: str, marker: str = "") -> tuple[str, str]:
@@ -421,17 +340,17 @@ class Mirror:
         )  # fmt: skip
         lines = [line for line in output.text.splitlines() if f":{ref}" in line]
         flag = lines[0][:1] if lines else ""
-        said = lines[0].split("\t")[-1] if lines else reason(output.stderr)
+        status = lines[0].split("\t")[-1] if lines else reason(output.stderr)
         remote = [
             line.removeprefix("remote:").strip()
             for line in output.stderr.splitlines()
             if line.startswith("remote:")
         ]
-        said = one_line(" ".join([said, *filter(None, remote)]), 300)
+        said = one_line(" ".join([status, *filter(None, remote)]), 300)
         if output.rc == 0 and flag in (" ", "*", "="):
             return "landed", said
-        if flag == "!" and ("stale info" in said or "fetch first" in said or "non-fast-forward" in said):
+        if flag == "!" and ("stale info" in status or "fetch first" in status or "non-fast-forward" in status):
             return "moved", said
-        if flag == "!" and ("cannot lock ref" in said or "failed to update ref" in said):
+        if flag == "!" and ("cannot lock ref" in status or "failed to update ref" in status):
             return "moved", said
         return ("refused", said) if flag == "!" else ("unknown", said)

@@ -62,6 +62,17 @@ class Terminal:
             assert time.monotonic() < deadline, f"{words!r} was not shown:\n{self.shown}"
             assert self._read(), f"it ended without {words!r}:\n{self.shown}"
 
+    def press(self, key: str, seconds: float = 30) -> int:
+        """Press `key` until it ends; the exit status. Python misses a signal that comes just before it reads."""
+        deadline = time.monotonic() + seconds
+        while True:
+            assert time.monotonic() < deadline, self.shown
+            self.type(key)
+            again = time.monotonic() + 3
+            while time.monotonic() < again:
+                if not self._read():
+                    return self.end()
+
     def end(self, seconds: float = 60) -> int:
         """Read until the end; the exit status."""
         deadline = time.monotonic() + seconds

@@ -101,8 +101,7 @@ def test_ctrl_c_and_end_of_input_start_nothing(project: Project, key: str, code:
     write(project, _chain())
     shell = Terminal(project.checkout, "next")
     shell.until("[Y/n/skip/why]")
-    shell.type(key)
-    assert shell.end() == code and len(project.queue["ready"]) == 4
+    assert shell.press(key) == code and len(project.queue["ready"]) == 4
     assert "Traceback" not in shell.shown and shell.shown.endswith("\n")
 
 

@@ -186,12 +186,12 @@ def test_a_database_that_is_not_there(project: Project) -> None:
 
 
 def test_workspaces_inside_the_checkout_are_said_once(project: Project) -> None:
-    replace_in(project.checkout / ".machine", str(project.workspaces), str(project.checkout / "ws"))
+    replace_in(project.checkout / ".machine", str(project.workspaces.parent), str(project.checkout / "ws"))
     assert not about(project, "lies inside the checkout").ok
 
 
 def test_workspaces_below_a_file(project: Project) -> None:
-    project.workspaces.write_text("a file")
+    project.workspaces.parent.write_text("a file")
     assert any("workspaces cannot be made" in text for text in bad(project))
 
 

@@ -121,15 +121,13 @@ def test_trunk_of_another_name_in_a_linked_worktree_and_a_subfolder(tmp_path: Pa
     tree = tmp_path / "linked"
     project.git("worktree", "add", "-q", "--detach", str(tree))
     shutil.copy(project.checkout / ".machine", tree)
-    linked = Project(project.root, tree, project.hub, project.scripts)
-    linked.write_queue(ready=[], in_progress=[], completed=[])
-    linked.add("alpha")
+    project.add("alpha")
     agentq_in(tree / "checks", "run", "alpha", "--yes", rc=0)
-    assert linked.entry("alpha")["array"] == "completed"
+    assert project.entry("alpha")["array"] == "completed", "the queue and the state are shared by all checkouts"
+    assert (project.state / "runs" / "alpha").is_dir()
     assert project.git("log", "-1", "--format=%s", "develop/next", cwd=project.hub) == "Write alpha"
     assert project.git("branch", "--list", "main", cwd=project.hub) == ""
-    assert (project.state / "runs" / "alpha").is_dir(), "state is shared by all checkouts"
-    assert linked.git("status", "--porcelain") == ""
+    assert project.git("status", "--porcelain", cwd=tree) == ""
 
 
 # ---------------------------------------------------------------- the person's checkout
@@ -233,7 +231,9 @@ def hook(project: Project, text: str) -> Path:
 
 
 def test_what_the_remote_says_about_a_refused_push_is_shown_safely(project: Project) -> None:
-    refusing = hook(project, "printf 'no pushes on \\033[31mFriday\\302\\233\\n[/foo] [bold]x\\n' >&2; exit 1\n")
+    refusing = hook(
+        project, "printf 'fetch first, no pushes on \\033[31mFriday\\302\\233\\n[/foo] [bold]x\\n' >&2; exit 1\n"
+    )
     done = project.agentq("run", "alpha", "--yes", rc=6)
     shown = project.agentq("status").stdout + project.agentq("show", "alpha").stdout
     entry = project.entry("alpha")

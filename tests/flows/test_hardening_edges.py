@@ -1,4 +1,4 @@
-"""Review: turns, shared folders, intents, locked tests in odd shapes. Each test states what should hold."""
+"""Turns, shared folders, intents and locked tests in odd shapes: what once went wrong stays right."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Review: what lands, what completes. Each test states what should hold; red means a defect."""
+"""What lands and what completes: what once went wrong stays right."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Review: saved work, recovery beside live runs, several parents. Each test states what should hold."""
+"""Saved work, recovery beside live runs, several parents: what once went wrong stays right."""
 
 import shutil
 import subprocess
@@ -280,7 +280,7 @@ def test_work_as_process_1_of_a_container(project: Project) -> None:
 
 
 def test_control_what_an_agent_left_in_its_files_is_saved(project: Project) -> None:
-    """Green today: shows that the tests above look in the right place."""
+    """The control: the tests above look in the right place."""
     project.add("alpha")
     project.script(
         "alpha", "implement",
