@@ -103,4 +103,4 @@ def _one_point(tmp_path: Path, name: str, inject: str, fault: str) -> None:
     after = FileStore(queue, state).read().queue
     assert [(e.id, e.lease.epoch) for e in after.in_progress] == [("s1", 1)], name
     assert [e.id for e in after.ready] == ["s0", "s2"] and after.epoch == 1, name
-    assert not list(queue.parent.glob(".*.tmp")) or fault == FAULTS[0] and claimed, name
+    assert not list(queue.parent.glob(".*.tmp")) or (fault == FAULTS[0] and claimed), name
