@@ -21,18 +21,6 @@ def project(tmp_path: Path) -> Project:
     return projects.build(tmp_path / "p")
 
 
-def _move_trunk(project: Project, name: str, text: str) -> None:
-    other = project.root / "other"
-    if not other.exists():
-        project.git("clone", "-q", str(project.hub), str(other))
-    project.git("pull", "-q", cwd=other)
-    (other / name).parent.mkdir(parents=True, exist_ok=True)
-    (other / name).write_text(text)
-    project.git("add", "-A", cwd=other)
-    project.git("commit", "-qm", f"other work on {name}", cwd=other)
-    project.git("push", "-q", "origin", "HEAD:main", cwd=other)
-
-
 def test_two_repositories_with_one_workspaces_folder_do_not_touch_each_other(tmp_path: Path) -> None:
     """.machine describes the host and is copied from one checkout to the next."""
     a, b = projects.build(tmp_path / "a"), projects.build(tmp_path / "b")
@@ -71,7 +59,7 @@ def test_a_run_that_waits_for_its_turn_can_be_stopped(tmp_path: Path) -> None:
         end = time.monotonic() + 20
         while not (project.root / "at").exists() and time.monotonic() < end:
             time.sleep(0.05)
-        _move_trunk(project, "other.txt", "1")
+        project.move_trunk("other.txt", "1")
         go.touch()
         time.sleep(2)
         assert child.poll() is None, "it waits for its turn"
@@ -230,8 +218,8 @@ def test_the_three_versions_of_a_conflict_never_collide(project: Project) -> Non
         'Path("alpha.txt").write_text("alpha\\n"); Path("n").write_text("1\\n"); Path("n.base/x").write_text("1\\n"); commit()',
     )  # fmt: skip
     run(project, "alpha", last="implement")
-    _move_trunk(project, "n", "2\n")
-    _move_trunk(project, "n.base/x", "2\n")
+    project.move_trunk("n", "2\n")
+    project.move_trunk("n.base/x", "2\n")
     assert run(project, "alpha").ended == "attention"
 
 

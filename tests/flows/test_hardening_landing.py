@@ -19,18 +19,6 @@ def project(tmp_path: Path) -> Project:
     return projects.build(tmp_path / "p")
 
 
-def _move_trunk(project: Project, name: str, text: str) -> None:
-    other = project.root / "other"
-    if not other.exists():
-        project.git("clone", "-q", str(project.hub), str(other))
-    project.git("pull", "-q", cwd=other)
-    (other / name).parent.mkdir(parents=True, exist_ok=True)
-    (other / name).write_text(text)
-    project.git("add", "-A", cwd=other)
-    project.git("commit", "-qm", f"other work on {name}", cwd=other)
-    project.git("push", "-q", "origin", "HEAD:main", cwd=other)
-
-
 def _killed_after_the_push(project: Project) -> None:
     """alpha is on trunk, its run was killed before the queue heard of it."""
     twin = projects.build(project.root / "twin")
@@ -88,8 +76,7 @@ def test_retry_from_implement_during_a_live_verify_does_not_half_land(project: P
 def test_trunks_config_without_verify_commands_lands_nothing(project: Project) -> None:
     """The checkout's config names commands, trunk's (which is the one that counts) names none."""
     config = (project.checkout / "agents" / "config.toml").read_text()
-    _move_trunk(
-        project,
+    project.move_trunk(
         "agents/config.toml",
         "\n".join(line for line in config.splitlines() if not line.startswith("verify")),
     )
@@ -178,7 +165,7 @@ commit()
     project.script("alpha", "implement", body)
     run(project, "alpha", last="implement")
     lines = "".join(f"line {i}\n" if i != 7 else "trunk's 7\n" for i in range(30))
-    _move_trunk(project, "shared.txt", lines)
+    project.move_trunk("shared.txt", lines)
     assert run(project, "alpha").ended == "attention"
     done = project.agentq("retry", "alpha", "--from", "implement", "--yes", rc=None)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -187,8 +174,8 @@ commit()
 
 def test_line_ends_of_the_agents_files_survive_trunks_attributes(project: Project) -> None:
     """info/attributes outranks a .gitattributes further down: the snapshot changes the file's bytes."""
-    _move_trunk(project, ".gitattributes", "* text=auto\n")
-    _move_trunk(project, "fixtures/.gitattributes", "* -text\n")
+    project.move_trunk(".gitattributes", "* text=auto\n")
+    project.move_trunk("fixtures/.gitattributes", "* -text\n")
     project.add("alpha", files_modified=["alpha.txt", "fixtures/a.dat", "checks/alpha.py"])
     project.script(
         "alpha", "implement",
@@ -220,7 +207,7 @@ def test_a_stale_lock_in_the_mirror_does_not_stop_the_host_for_ever(project: Pro
     lock = project.workspaces / "mirror.git" / "refs" / "agentq" / "trunk.lock"
     lock.write_text("")
     os.utime(lock, (1, 1))
-    _move_trunk(project, "other.txt", "1")
+    project.move_trunk("other.txt", "1")
     project.agentq("recover", rc=None)
     done = project.agentq("run", "alpha", "--yes", rc=None)
     assert done.returncode == 0, done.stdout + done.stderr

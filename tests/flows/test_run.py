@@ -231,23 +231,12 @@ commit()
     assert project.landings() == []
 
 
-def _move_trunk(project: Project, name: str, text: str) -> None:
-    other = project.root / "other"
-    if not other.exists():
-        project.git("clone", "-q", str(project.hub), str(other))
-    project.git("pull", "-q", cwd=other)
-    (other / name).write_text(text)
-    project.git("add", "-A", cwd=other)
-    project.git("commit", "-qm", f"other work on {name}", cwd=other)
-    project.git("push", "-q", "origin", "HEAD:main", cwd=other)
-
-
 def test_work_is_rebased_on_a_trunk_that_moved(project: Project) -> None:
     project.add("alpha")
     run(project, "alpha", last="test")
-    _move_trunk(project, "other.txt", "1")
+    project.move_trunk("other.txt", "1")
     run(project, "alpha", last="implement")
-    _move_trunk(project, "other.txt", "2")
+    project.move_trunk("other.txt", "2")
     assert run(project, "alpha").ended == "landed"
     assert project.git("show", "main:other.txt", cwd=project.hub) == "2"
     assert project.git("rev-list", "--count", "main", cwd=project.hub) == "4"
@@ -266,7 +255,7 @@ commit()
     )
     run(project, "alpha", last="implement")
     lines = "".join(f"line {i}\n" if i != 7 else "trunk's 7\n" for i in range(30))
-    _move_trunk(project, "shared.txt", lines)
+    project.move_trunk("shared.txt", lines)
     report = run(project, "alpha")
     assert report.ended == "attention" and "shared.txt" in report.problem
     folder = next(project.state.glob("runs/alpha/*/conflict"))
@@ -282,7 +271,7 @@ def test_trunk_moving_during_the_proof_means_proving_again(project: Project) -> 
     moves = iter(["1", "2"])
 
     def confirm(_spec: str, _summary: str) -> bool:
-        _move_trunk(project, "other.txt", next(moves))
+        project.move_trunk("other.txt", next(moves))
         return True
 
     assert run(project, "alpha", confirm=confirm).ended == "landed"
@@ -308,7 +297,7 @@ def test_a_tree_that_passed_is_not_tested_twice(project: Project) -> None:
 def test_a_red_trunk_test_stops_at_verify(project: Project) -> None:
     project.add("alpha", files_modified=["alpha.txt", "checks/"])
     run(project, "alpha", last="implement")
-    _move_trunk(project, "checks/zeta.py", "import os\nassert not os.path.exists('alpha.txt'), 'no alpha here'\n")
+    project.move_trunk("checks/zeta.py", "import os\nassert not os.path.exists('alpha.txt'), 'no alpha here'\n")
     report = run(project, "alpha")
     assert report.ended == "attention" and report.stage == "verify" and "no alpha here" in report.problem
     project.script(
@@ -437,7 +426,7 @@ def test_commands_before_a_rebase_and_set_up_on_changed_locks(tmp_path: Path) ->
     assert log.read_text().split() == ["setup"]
     run(project, "alpha", last="implement")
     assert log.read_text().split() == ["setup", "daemon-stop"], "no second set-up: the lock file is the same"
-    _move_trunk(project, "uv.lock", "2")
+    project.move_trunk("uv.lock", "2")
     project.script("alpha", "implement", "pass")
     assert run(project, "alpha").ended == "landed"
     assert config and log.read_text().split().count("setup") == 2, "once more, in the clean checkout"

@@ -105,6 +105,18 @@ commit()
                     return {"array": array, **entry}
         raise AssertionError(f"{spec_id} is nowhere")
 
+    def move_trunk(self, name: str, text: str) -> None:
+        """Somebody else pushes a commit that writes `text` to the file `name`."""
+        other = self.root / "other"
+        if not other.exists():
+            self.git("clone", "-q", str(self.hub), str(other))
+        self.git("pull", "-q", cwd=other)
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        (other / name).write_text(text)
+        self.git("add", "-A", cwd=other)
+        self.git("commit", "-qm", f"other work on {name}", cwd=other)
+        self.git("push", "-q", "origin", "HEAD:main", cwd=other)
+
     def strays(self, spec_id: str) -> list[int]:
         """Processes that agents of a spec left, whatever their parent."""
         from agentq import process
