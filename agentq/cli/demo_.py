@@ -1,6 +1,7 @@
 """`agentq demo`: the whole main job on a small real project, with prepared changes instead of a model."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def run_demo(folder: str | None, at_once: int) -> int:
     from agentq.demo.project import build
 
     root = Path(folder).resolve() if folder else Path(tempfile.mkdtemp(prefix="agentq-demo-"))
+    on_path = shutil.which("agentq") is not None
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     demo = build(root)
     (demo.checkout / ".machine").write_text(
@@ -51,7 +53,7 @@ def run_demo(folder: str | None, at_once: int) -> int:
         return ExitCode.INTERRUPTED if report.interrupted else ExitCode.VERIFY
     _show(base, demo, seconds)
     green = _suite(demo.hub, root)
-    _next_steps(demo.checkout, root)
+    _next_steps(demo.checkout, root, on_path)
     return ExitCode.OK if green else ExitCode.VERIFY
 
 
@@ -83,11 +85,12 @@ def _suite(hub: Path, root: Path) -> bool:
     return done.returncode == 0
 
 
-def _next_steps(checkout: Path, root: Path) -> None:
+def _next_steps(checkout: Path, root: Path, on_path: bool) -> None:
+    path = "" if on_path else f'  export PATH="{Path(sys.executable).parent}:$PATH"\n'
     print(f"""
 Look around:
 
-  cd {checkout}
+{path}  cd {checkout}
   agentq status                 what landed, and when
   agentq show search            the spec whose first attempt failed its tests
   agentq logs search            what its last command printed
