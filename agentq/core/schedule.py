@@ -154,8 +154,14 @@ def recommend(board: Board, host: Host, additive: tuple[str, ...] = (), plan: Pl
     wanted = Occupancy(additive)
     for _, node in eligible:
         wanted.add(node.id, node.files)
-    candidates = [_candidate(position, node, numbers, wanted, plan) for position, node in [*resumable, *eligible]]
     rank = plan.rank if plan else {}
+    free = max(host.instances - len(host.live), 1)
+    first = set(sorted((node.id for _, node in eligible if node.id in rank), key=rank.__getitem__)[:free])
+    saves = round(max(plan.playbook - plan.makespan, 0.0), 2) if plan else None
+    candidates = [
+        _candidate(position, node, numbers, wanted, saves if node.id in first else None)
+        for position, node in [*resumable, *eligible]
+    ]
     candidates.sort(
         key=lambda one: (
             not one.resumes,
@@ -238,8 +244,7 @@ def _eligible(board: Board, additive: tuple[str, ...], held: dict[str, Reason]) 
     return found
 
 
-def _candidate(position: int, node: Node, numbers: _Figures, wanted: Occupancy, plan: Plan | None) -> Candidate:
-    saves = round(max(plan.playbook - plan.makespan, 0.0), 2) if plan and node.id in plan.rank else None
+def _candidate(position: int, node: Node, numbers: _Figures, wanted: Occupancy, saves: float | None) -> Candidate:
     return Candidate(
         node.id,
         node.title,
