@@ -16,7 +16,7 @@ Event = Literal["begin", "finish", "reopen"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 STATUSES: tuple[Status, ...] = get_args(Status)
-READY, COMPLETE = "ready", "complete"
+READY = "ready"
 
 ACTIVE: dict[Stage, Status] = {"test": "testing", "implement": "implementing", "verify": "verifying"}
 NEXT_STAGE: dict[str, Stage] = {

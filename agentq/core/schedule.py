@@ -14,7 +14,6 @@ from agentq.core import graph, reasons
 from agentq.core.board import Board, Node
 from agentq.core.overlap import Occupancy
 from agentq.core.reasons import Reason
-from agentq.core.text import hours, plural
 
 
 @dataclass(frozen=True)
@@ -62,31 +61,6 @@ class Candidate:
     resumes: str = ""
     saves_hours: float | None = None
 
-    def rationale(self) -> list[str]:
-        """The reasons in plain words, strongest first."""
-        lines = []
-        if self.resumes:
-            lines.append(f"already begun here: {self.resumes}")
-        if self.priority:
-            lines.append(f"pinned with priority {self.priority}")
-        if self.saves_hours is not None:
-            lines.append(
-                f"the simulated plan starts it now and saves {hours(self.saves_hours)}"
-                if self.saves_hours > 0.05
-                else "the simulated plan starts it now"
-            )
-        lines.append(f"unlocks {self.unblocks}" if self.unblocks else "unlocks nothing else")
-        if self.unblocks:
-            lines.append(f"{hours(self.critical_hours)} of work hang on it")
-        else:
-            lines.append(f"about {hours(self.hours)}")
-        lines.append(
-            f"shares files with {plural(self.overlaps, 'other eligible spec')}"
-            if self.overlaps
-            else "touches no file another eligible spec wants"
-        )
-        return lines
-
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -99,7 +73,6 @@ class Candidate:
             "priority": self.priority,
             "resumes": self.resumes,
             "saves_hours": self.saves_hours,
-            "rationale": self.rationale(),
         }
 
 

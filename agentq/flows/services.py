@@ -73,9 +73,6 @@ class Services:
     def say(self, event: str, **data: Any) -> None:
         self.observer(event, data)
 
-    def salvage_hint(self, ref: str) -> str:
-        return f"'git show {ref}' in {self.repo.root}" if ref else ""
-
 
 @dataclass(frozen=True)
 class Evidence:

@@ -30,8 +30,6 @@ from agentq.trunk.git import Git
 from agentq.trunk.mirror import Conflict, Merged, Trunk, Work
 from agentq.trunk.workspace import wait_for_index_lock
 
-TAIL_LINES = 12
-
 
 @dataclass
 class Session:

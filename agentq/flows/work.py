@@ -35,7 +35,6 @@ class Worker:
     spec: str
     process: "subprocess.Popen[bytes]"
     buffer: bytes = b""
-    claimed: bool = False
     result: dict[str, Any] = field(default_factory=dict)
 
 
@@ -157,8 +156,6 @@ class Work:
             if not isinstance(event, dict):
                 return
             kind = str(event.pop("event", ""))
-            if kind == "claimed":
-                worker.claimed = True
             if kind in ("result", "error"):
                 worker.result = event
             else:

@@ -86,7 +86,6 @@ def test_a_plan_replaces_the_soft_criteria_and_keeps_pins():
     advice = recommend(made, HOST, plan=plan)
     assert [one.id for one in advice.ranked] == ["d", "c", "a", "b"]
     assert advice.ranked[1].saves_hours == 2.0
-    assert "the simulated plan starts it now and saves 2 h" in advice.ranked[1].rationale()
 
 
 # ---------------------------------------------------------------- hard rules: every kind of reason
@@ -179,26 +178,6 @@ def test_a_full_machine_starts_nothing_whatever_is_eligible():
     made = board(node("a"), busy=(running("r"),))
     assert recommend(made, host).pick is None
     assert batch(made, host, 3) == []
-
-
-# ---------------------------------------------------------------- rationale
-
-
-def test_rationale_in_plain_words():
-    made = board(node("a", files=("x",)), node("b", files=("x",), hours=0.5), node("c", "a", hours=2), node("d"))
-    first, _, last = recommend(made, HOST).ranked
-    assert (first.id, first.rationale()) == (
-        "a",
-        ["unlocks 1", "6 h of work hang on it", "shares files with 1 other eligible spec"],
-    )
-    assert (last.id, last.rationale()) == (
-        "b",
-        ["unlocks nothing else", "about 30 min", "shares files with 1 other eligible spec"],
-    )
-    pinned = recommend(board(node("p", priority=2)), HOST).ranked[0]
-    assert pinned.rationale()[0] == "pinned with priority 2"
-    assert pinned.rationale()[-1] == "touches no file another eligible spec wants"
-    assert pinned.to_json()["rationale"] == pinned.rationale()
 
 
 # ---------------------------------------------------------------- batches and determinism
