@@ -136,6 +136,24 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """The queue of several machines, on a branch of its own. `agentq share` makes it."""
+
+    branch: Annotated[str, About("Branch of the remote that holds the queue.", 1, check=_BRANCH)] = "agentq"
+    heartbeat_seconds: Annotated[float, About("How often a working machine shows that it lives.", 0.1, 3600)] = 30
+    dead_after_seconds: Annotated[
+        float, About("A machine whose heartbeat stands still for so long is dead.", 0.5, 86_400)
+    ] = 300
+
+
+@dataclass(frozen=True)
+class Lane:
+    """How proved specs land together."""
+
+    batch: Annotated[int, About("Specs one test run may land; 1 tests each alone.", 1, 8)] = 8
+
+
+@dataclass(frozen=True)
 class Machine:
     """This host: flat keys of `.machine`, which is not committed."""
 
@@ -145,6 +163,7 @@ class Machine:
     instances: Annotated[int, About("Agents that may work here at once.", 1, 256)] = 1
     playwright_workers: Annotated[int, About("Browser workers each agent may start.", 1, 256)] = 1
     test_workers: Annotated[int, About("Test processes each agent may start.", 1, 1024)] = 1
+    verifications: Annotated[int, About("Test runs of the landing lane at once.", 1, 64)] = 1
     workspaces: Annotated[str, About("Folder of the workspaces; empty: the default.", check=_FOLDER)] = ""
     reserve_gb: Annotated[float, About("Memory (GB) left to the system.", 0, 65_536)] = 4
     agent_gb: Annotated[float, About("Memory (GB) one agent needs.", 0.1, 4096)] = 6
@@ -168,6 +187,8 @@ class Config:
     schedule: Schedule = field(default_factory=Schedule)
     overlap: Overlap = field(default_factory=Overlap)
     database: Database = field(default_factory=Database)
+    shared: Shared = field(default_factory=Shared)
+    lane: Lane = field(default_factory=Lane)
     machine: Machine = field(default_factory=Machine)
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
 

@@ -29,7 +29,19 @@ PIPE_WIDTH = 100
 RECENT = 6
 _ID_WIDTH, _STAGE_WIDTH, _CLOCK_WIDTH = 20, 13, 5
 # What is worth a line of history beside the rows; a landing is told by its 'ended'.
-_MEMORABLE = frozenset(["stage-failed", "conflict", "ended", "blocked", "recovered", "salvaged", "trunk-moved"])
+_MEMORABLE = frozenset(
+    [
+        "stage-failed",
+        "conflict",
+        "ended",
+        "blocked",
+        "recovered",
+        "salvaged",
+        "trunk-moved",
+        "ejected",
+        "lane-frozen",
+    ]
+)
 
 # What lines about several specs leave out; 'ended' tells of a landing too.
 _DETAILS = frozenset(["landed", "pushing", "claimed", "agent-started", "database-ready", "blocked"])
@@ -101,7 +113,17 @@ def event_line(event: str, data: dict[str, Any]) -> str:
         "stage-failed": lambda: f"{stage}: failed: {data['problem']}",
         "already-proved": lambda: "this very tree passed before; not tested again",
         "proved": lambda: f"verify: the tree that will land passed in {data['seconds']:.1f} s",
-        "trunk-moved": lambda: "trunk moved meanwhile; rebasing and verifying again",
+        "trunk-moved": lambda: "trunk moved meanwhile; building on it again",
+        "sent-back": lambda: "what landed meanwhile conflicts or says the same; verifying again",
+        "lane-entered": lambda: f"waits in the lane{_behind(data['before'])}",
+        "lane-testing": lambda: f"lane: testing {_together(data['specs'])} on {data['base'][:10]}: {data['why']}",
+        "lane-tested": lambda: (
+            f"lane: {_together(data['specs'])} {data['verdict']}"
+            + (f": {data['problem']}" if data.get("problem") else "")
+        ),
+        "lane-ejected": lambda: f"lane: {data['other']} goes back to its owner: {data['problem']}",
+        "ejected": lambda: f"left the lane: {data['problem']}",
+        "lane-frozen": lambda: f"{data['text']}; {data['hint']}",
         "pushing": lambda: f"pushing {data['commit'][:10]}",
         "landed": lambda: f"landed as {data['commit'][:10]}",
         "conflict": lambda: f"{stage}: conflict in {', '.join(data['paths'])}",
@@ -116,6 +138,15 @@ def event_line(event: str, data: dict[str, Any]) -> str:
         return " ".join(clean(lines[event]()).split()) if event in lines else ""
     except (KeyError, TypeError, ValueError):
         return ""
+
+
+def _behind(before: int) -> str:
+    return f" behind {before} {'other' if before == 1 else 'others'}" if before else ""
+
+
+def _together(specs: list[str]) -> str:
+    """The specs of one test run; none: trunk itself."""
+    return " + ".join(specs) if specs else "trunk itself"
 
 
 def ended_line(data: dict[str, Any]) -> str:

@@ -297,8 +297,13 @@ def tail(path: Path, lines: int = 20, max_bytes: int = 64 * 1024, start: int = 0
 
 
 @cache
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def boot() -> str:
+    """A word for this run of the host: another one after each restart."""
+    if LINUX:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    import psutil
+
+    return str(int(psutil.boot_time()))
 
 
 def _stat(pid: int) -> list[str]:
@@ -316,7 +321,7 @@ def identity(pid: int) -> str | None:
     """
     if LINUX:
         fields = _stat(pid)
-        return f"{pid}/{fields[19]}/{_boot()}" if fields and fields[0] not in "ZX" else None
+        return f"{pid}/{fields[19]}/{boot()}" if fields and fields[0] not in "ZX" else None
     import psutil
 
     try:

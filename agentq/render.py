@@ -1,5 +1,5 @@
-"""What people see of results: tables and paragraphs that fit the terminal. With live.py the only module that
-imports rich.
+"""What people see of results: tables and paragraphs that fit the terminal. With render_status.py and live.py the
+only module that imports rich.
 
 Text from specs and agents is cleaned when it comes in and never read as markup (reliability fact 23). Without
 a terminal, and with NO_COLOR, nothing but text is printed.
@@ -8,7 +8,6 @@ a terminal, and with NO_COLOR, nothing but text is printed.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,18 +16,12 @@ from agentq.core.schedule import Candidate
 from agentq.core.text import clean, hours, one_line, plural
 from agentq.live import console, ended_line, event_line, shorten, wrap
 
-SHOWN_ROWS = 20
-SHOWN_COMPLETED = 8
 SHOWN_WAITING = 10
 REASON_LINES = 3
 ALTERNATIVES = 2
-_STATUS_STYLE = {
-    "testing": "cyan", "tests-written": "cyan", "implementing": "yellow", "implemented": "yellow",
-    "verifying": "magenta", "complete": "green", "ready": "",
-}  # fmt: skip
 
 
-def _show(out: Console, table: Table) -> None:
+def show_table(out: Console, table: Table) -> None:
     """The table; where nobody sees the spaces at the ends of its lines, without them."""
     if out.is_terminal:
         out.print(table)
@@ -39,7 +32,7 @@ def _show(out: Console, table: Table) -> None:
         out.print(Text(line.rstrip()), soft_wrap=True)
 
 
-def _paragraph(out: Console, words: str, *, first: str = "", then: str = "", style: str = "") -> None:
+def paragraph(out: Console, words: str, *, first: str = "", then: str = "", style: str = "") -> None:
     """`words` folded at the terminal's width: `first` before the first line, `then` before the others."""
     room = max(out.width - max(len(first), len(then)), 20)
     lines = wrap(words, room) or [""]
@@ -47,7 +40,7 @@ def _paragraph(out: Console, words: str, *, first: str = "", then: str = "", sty
         out.print(Text((then if number else first) + line, style=style), soft_wrap=True)
 
 
-def _table(*columns: tuple[str, int]) -> Table:
+def grid(*columns: tuple[str, int]) -> Table:
     """A table of these (name, width)s, two spaces apart; width 0 leaves a column out."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
     for name, width in columns:
@@ -56,7 +49,7 @@ def _table(*columns: tuple[str, int]) -> Table:
     return table
 
 
-def _folded(words: str, width: int, style: str = "") -> Text:
+def folded(words: str, width: int, style: str = "") -> Text:
     """At most REASON_LINES lines; the last one says with '…' that there is more."""
     lines = wrap(words, width)
     if len(lines) > REASON_LINES:
@@ -75,7 +68,7 @@ def advice(
     out = console()
     if found.pick is None:
         for line in _nothing(situation, found, stage):
-            _paragraph(out, line)
+            paragraph(out, line)
         return
     words = situation.in_words()
     if batch is not None:
@@ -83,9 +76,9 @@ def advice(
         return
     pick = found.pick
     out.print(Text.assemble(("Next: ", "bold"), (pick.id, "bold green")), soft_wrap=True)
-    _paragraph(out, pick.title, first="      ", then="      ")
+    paragraph(out, pick.title, first="      ", then="      ")
     for line in words(pick):
-        _paragraph(out, line, first="  · ", then="    ")
+        paragraph(out, line, first="  · ", then="    ")
     others = found.ranked[1 : 1 + ALTERNATIVES]
     if others:
         width = max(len(one.id) for one in others)
@@ -94,18 +87,18 @@ def advice(
             head = f"  {one.id:<{width}}  "
             out.print(Text(shorten(head + one_line(one.title), out.width), style="dim"), soft_wrap=True)
             indent = " " * len(head) if len(head) < 30 else "      "
-            _paragraph(out, "; ".join(words(one)[:2]), first=indent, then=indent, style="dim")
+            paragraph(out, "; ".join(words(one)[:2]), first=indent, then=indent, style="dim")
 
 
 def _batch(out: Console, batch: Sequence[Candidate], words: Callable[[Candidate], list[str]], count: int) -> None:
     asked = f" (of {count} asked for)" if len(batch) < count else ""
     together = "This one can start" if len(batch) == 1 else f"These {len(batch)} can run together"
-    _paragraph(out, f"{together}{asked}:", style="bold")
+    paragraph(out, f"{together}{asked}:", style="bold")
     for one in batch:
         line = Text.assemble("  ", (one.id, "bold"), f"  {one_line(one.title)}")
         line.truncate(out.width, overflow="ellipsis")
         out.print(line, soft_wrap=True)
-        _paragraph(out, "; ".join(words(one)), first="      ", then="      ", style="dim")
+        paragraph(out, "; ".join(words(one)), first="      ", then="      ", style="dim")
 
 
 def _nothing(situation: Any, found: Any, stage: str) -> list[str]:
@@ -114,10 +107,14 @@ def _nothing(situation: Any, found: Any, stage: str) -> list[str]:
     if not left:
         if not board.completed:
             return ["The queue is empty: 'agentq add ID --title …' adds a spec."]
-        return [f"Nothing is left to do: {_all(len(board.completed))} completed."]
+        return [f"Nothing is left to do: {all_specs(len(board.completed))} completed."]
     if found.blocked is not None:
         would = f"; {plural(len(found.ranked), 'spec')} would be eligible" if found.ranked else ""
-        hint = "'agentq resume' allows new claims." if found.blocked.kind == "paused" else ""
+        hints = {
+            "paused": "'agentq resume' allows new claims.",
+            "drained": "'agentq machine drain --undo' ends that.",
+        }
+        hint = hints.get(found.blocked.kind, "")
         return [f"Nothing may start: {found.blocked.text}{would}.", *([hint] if hint else [])]
     if stage and (other := situation.advice().pick):
         return [f"No spec that may run is at its {stage} stage. 'agentq next' recommends '{other.id}'."]
@@ -140,7 +137,7 @@ _KINDS = {
 _URGENCY = {"attention": 0, "dependency": 2}
 
 
-def _all(count: int) -> str:
+def all_specs(count: int) -> str:
     return "the one spec is" if count == 1 else f"all {count} specs are"
 
 
@@ -148,114 +145,7 @@ def candidate(situation: Any, one: Candidate) -> None:
     """Everything that speaks for one candidate."""
     out = console()
     for line in [*situation.in_words()(one), f"number {one.position + 1} in order of arrival"]:
-        _paragraph(out, line, first="  · ", then="    ")
-
-
-# ---------------------------------------------------------------- status
-
-
-def status(found: Any, *, everything: bool) -> None:
-    """Three sections: in progress, ready (best first), completed (newest last); what needs a person last."""
-    out = console()
-    if not found.rows:
-        _paragraph(out, "The queue is empty: 'agentq add ID --title …' adds a spec.")
-    sections = [
-        ("in_progress", "In progress", SHOWN_ROWS, _running_table),
-        ("ready", "Ready, best first", SHOWN_ROWS, _ready_table),
-        ("completed", "Completed, newest last", SHOWN_COMPLETED, _completed_table),
-    ]
-    for array, title, limit, draw in sections:
-        rows = [row for row in found.rows if row.array == array]
-        if not rows:
-            continue
-        shown = rows if everything or len(rows) <= limit else rows[:limit]
-        if array == "completed" and len(shown) < len(rows):
-            shown = rows[-limit:]
-        out.print(Text(f"{title} ({len(rows)})", style="bold"))
-        _show(out, draw(out.width, shown, {one.spec for one in found.live}))
-        if len(shown) < len(rows):
-            more = "earlier" if array == "completed" else "more"
-            out.print(Text(f"… and {len(rows) - len(shown)} {more}: 'agentq status --all'", style="dim"))
-        out.print()
-    _footer(out, found)
-
-
-def _footer(out: Console, found: Any) -> None:
-    left = any(row.array != "completed" for row in found.rows)
-    if found.paused:
-        why = f": {found.paused}" if isinstance(found.paused, str) else ""
-        _paragraph(out, f"Paused{why}. 'agentq resume' allows new claims.", style="bold yellow")
-    elif found.rows and not left:
-        _paragraph(out, f"Nothing is left to do: {_all(len(found.rows))} completed.")
-    waiting = [row.id for row in found.rows if row.kind == "attention"]
-    if waiting:
-        verb = "needs" if len(waiting) == 1 else "need"
-        ids = ", ".join(waiting[:5]) + (f" and {len(waiting) - 5} more" if len(waiting) > 5 else "")
-        _paragraph(out, f"{len(waiting)} {verb} you: {ids}. 'agentq why ID' says what for.", style="bold yellow")
-    _paragraph(
-        out, f"{found.machine}: {len(found.live)} of {plural(found.instances, 'instance')} at work", style="dim"
-    )
-
-
-def _widths(width: int, rows: Sequence[Any], fixed: int) -> tuple[int, int, int]:
-    """Columns for id, title and reason, beside `fixed` columns of others. The reason gets the most; a title
-    that would be a stump is left out."""
-    ident = min(max(cell_len(row.id) for row in rows), max(width // 3, 10))
-    room = width - ident - 2 - fixed
-    longest = max(cell_len(one_line(row.title)) for row in rows)
-    title = min(longest, max(room * 2 // 5, room - 48), room - 34, 50)
-    if title < min(longest, 12):
-        title = 0
-    return max(ident, 2), title and max(title, 5), max(room - (title + 2 if title else 0), 16)
-
-
-def _cells(row: Any, title: int, *others: Text) -> list[Text]:
-    return [Text(row.id), *([Text(shorten(one_line(row.title), title))] if title else []), *others]
-
-
-def _running_table(width: int, rows: Sequence[Any], live: set[str]) -> Table:
-    took = 15 if width >= 100 else 8  # the estimate too where there is room
-    ident, title, room = _widths(width, rows, 13 + 2 + took + 2 + 2)
-    table = _table(("ID", ident), ("TITLE", title), ("STATUS", 13), ("TIME", took), ("REASON", room - 2))
-    for row in rows:
-        reason = row.text or ("working on it" if row.id in live else "")
-        style = "yellow" if row.kind == "attention" else ""
-        stage = Text(row.status, style=_STATUS_STYLE[row.status])
-        spent = Text(_time(row.elapsed_hours, row.estimate_hours if took > 8 else None))
-        table.add_row(*_cells(row, title, stage, spent, _folded(reason, room - 2, style)))
-    return table
-
-
-def _ready_table(width: int, rows: Sequence[Any], _live: set[str]) -> Table:
-    ident, title, room = _widths(width, rows, 6 + 2 + 2)
-    table = _table(("ID", ident), ("TITLE", title), ("EST.", 6), ("REASON", room - 2))
-    for row in rows:
-        estimate = hours(row.estimate_hours) if row.estimate_hours else ""
-        style = "bold green" if row.kind == "next" else ""
-        # Every row would repeat the name of the first.
-        words = row.text.partition(" behind ")[0] if row.kind == "behind" else row.text
-        table.add_row(*_cells(row, title, Text(estimate), _folded(words, room - 2, style)))
-    return table
-
-
-def _completed_table(width: int, rows: Sequence[Any], _live: set[str]) -> Table:
-    ident, title, _ = _widths(width, rows, 15 + 2 + 12 + 2 + 16)
-    table = _table(("ID", ident), ("TITLE", title), ("TIME", 15), ("COMMIT", 12), ("LANDED (UTC)", 16))
-    for row in rows:
-        cells = [Text(_time(row.elapsed_hours, row.estimate_hours)), Text(row.landed[:10])]
-        table.add_row(*_cells(row, title, *cells, Text(row.landed_at[:16].replace("T", " "))))
-    return table
-
-
-def _time(elapsed: float, estimate: float | None) -> str:
-    """'2.1 of 4 h', '12 s', '3 min of 4 h', '5 days'. Hours in."""
-    spent = f"{elapsed * 3600:.0f} s" if elapsed < 1 / 60 else hours(elapsed)
-    if elapsed >= 48:
-        return f"{elapsed / 24:.0f} days"
-    if not estimate:
-        return spent
-    expected = hours(estimate)
-    return f"{spent.removesuffix(' h') if expected.endswith(' h') else spent} of {expected}"
+        paragraph(out, line, first="  · ", then="    ")
 
 
 # ---------------------------------------------------------------- one spec
@@ -299,7 +189,7 @@ def details(found: dict[str, Any]) -> None:
             if name in ("workspace", "last log"):  # a path stays in one piece, to be copied
                 out.print(Text(f"{head:<{width}}  {clean(line)}"), soft_wrap=True)
             else:
-                _paragraph(out, line, first=f"{head:<{width}}  ", then=" " * (width + 2))
+                paragraph(out, line, first=f"{head:<{width}}  ", then=" " * (width + 2))
     _events(out, found["events"])
 
 
@@ -308,30 +198,30 @@ def _events(out: Console, events: Sequence[dict[str, Any]]) -> None:
     if shown:
         out.print()
     for event, line in shown:
-        _paragraph(out, line, first=f"{event.get('at', '')[11:19]}  ", then=" " * 10, style="dim")
+        paragraph(out, line, first=f"{event.get('at', '')[11:19]}  ", then=" " * 10, style="dim")
 
 
 def why(found: dict[str, Any]) -> None:
     """The answer first, then what speaks for it or where it hangs in the end."""
     out = console()
-    _paragraph(out, f"{found['id']}: {found['answer']}", then="  ", style="bold")
+    paragraph(out, f"{found['id']}: {found['answer']}", then="  ", style="bold")
     for line in found["rationale"]:
-        _paragraph(out, line, first="  · ", then="    ")
+        paragraph(out, line, first="  · ", then="    ")
     if found.get("hint"):
-        _paragraph(out, f"hint: {found['hint']}")
+        paragraph(out, f"hint: {found['hint']}")
     chain = found.get("chain", [])
     roots = [one for one in chain if not one["reason"] or one["reason"]["kind"] != "dependency"]
     through = [one["id"] for one in chain if one not in roots]
     if roots:
         via = f"Through {', '.join(through[:3])}{' …' if len(through) > 3 else ''}" if through else "In the end"
-        _paragraph(out, f"{via} it waits for:")
+        paragraph(out, f"{via} it waits for:")
     for one in roots[:SHOWN_WAITING]:
-        _paragraph(out, f"{one['id']}: {one['text']}", first="  · ", then="    ")
+        paragraph(out, f"{one['id']}: {one['text']}", first="  · ", then="    ")
     if len(roots) > SHOWN_WAITING:
         out.print(Text(f"    … and {len(roots) - SHOWN_WAITING} more", style="dim"))
     if "unblocks" in found and not found["rationale"]:
         done = f"When it is done, it unlocks {found['unblocks']}; {hours(found['critical_hours'])} of work hang on"
-        _paragraph(out, f"{done} it." if found["unblocks"] else "Nothing else waits for it.", style="dim")
+        paragraph(out, f"{done} it." if found["unblocks"] else "Nothing else waits for it.", style="dim")
 
 
 def landed(entries: Sequence[Any]) -> None:
@@ -339,7 +229,7 @@ def landed(entries: Sequence[Any]) -> None:
     out = console()
     ident = min(max([4, *(len(entry.id) for entry in entries)]), 24)
     title = max(min(out.width - ident - 42, 40), 10)
-    table = _table(("SPEC", ident), ("TITLE", title), ("TEST", 8), ("IMPLEMENT", 9), ("VERIFY", 8), ("COMMIT", 7))
+    table = grid(("SPEC", ident), ("TITLE", title), ("TEST", 8), ("IMPLEMENT", 9), ("VERIFY", 8), ("COMMIT", 7))
     for entry in entries:
         cells = []
         for stage in ("test", "implement", "verify"):
@@ -347,7 +237,7 @@ def landed(entries: Sequence[Any]) -> None:
             tries = f" ×{record.attempts}" if record and record.attempts > 1 else ""
             cells.append(Text(f"{record.seconds:.1f} s{tries}" if record and record.attempts else "–"))
         table.add_row(Text(entry.id), Text(shorten(one_line(entry.title), title)), *cells, Text(entry.landed[:7]))
-    _show(out, table)
+    show_table(out, table)
 
 
 # ---------------------------------------------------------------- how it ended
@@ -357,7 +247,7 @@ def report(found: Any) -> None:
     """How one run ended, and what to do next."""
     out = console()
     for note in found.notes:
-        _paragraph(out, f"note: {note}", then="      ", style="dim")
+        paragraph(out, f"note: {note}", then="      ", style="dim")
     if found.ended == "landed":
         out.print(Text.assemble(("landed ", "bold green"), f"{found.spec} as {found.landed[:10]}"))
     elif found.ended == "stopped":
@@ -365,9 +255,9 @@ def report(found: Any) -> None:
         out.print(Text(f"next: 'agentq run {found.spec}'", style="dim"))
     else:
         word = {"attention": "needs you"}.get(found.ended, found.ended)
-        _paragraph(out, f"{word}: {found.spec} in {found.stage}: {found.problem}", then="  ", style="bold red")
+        paragraph(out, f"{word}: {found.spec} in {found.stage}: {found.problem}", then="  ", style="bold red")
         if found.hint:
-            _paragraph(out, f"hint: {found.hint}", then="      ")
+            paragraph(out, f"hint: {found.hint}", then="      ")
 
 
 def work_report(found: Any, completed: int) -> None:
@@ -375,25 +265,25 @@ def work_report(found: Any, completed: int) -> None:
     out = console()
     landings = [one for one in found.ended if one.get("ended") == "landed"]
     if found.ended:
-        _paragraph(out, f"{len(landings)} landed, {len(found.ended) - len(landings)} did not", style="bold")
+        paragraph(out, f"{len(landings)} landed, {len(found.ended) - len(landings)} did not", style="bold")
     for one in found.ended:
         if one.get("ended") != "landed":
-            _paragraph(out, f"{one['spec']}: {ended_line(one)}", first="  ", then="    ", style="yellow")
+            paragraph(out, f"{one['spec']}: {ended_line(one)}", first="  ", then="    ", style="yellow")
             hint = one.get("hint") or one.get("error", {}).get("hint")
             if hint:
-                _paragraph(out, f"hint: {hint}", first="    ", then="    ", style="dim")
+                paragraph(out, f"hint: {hint}", first="    ", then="    ", style="dim")
     if found.interrupted:
-        _paragraph(out, "stopped on request; 'agentq work' goes on")
+        paragraph(out, "stopped on request; 'agentq work' goes on")
         return
     if found.blocked is not None:
-        _paragraph(out, f"Nothing more may start: {found.blocked.text}.")
+        paragraph(out, f"Nothing more may start: {found.blocked.text}.")
     elif not found.waiting and not any(one.get("ended") != "landed" for one in found.ended):
-        done = f": {_all(completed)} completed." if completed else ": the queue is empty."
-        _paragraph(out, f"Nothing is left to do{done}")
+        done = f": {all_specs(completed)} completed." if completed else ": the queue is empty."
+        paragraph(out, f"Nothing is left to do{done}")
     elif not found.ended:
-        _paragraph(out, "Nothing could start:")
+        paragraph(out, "Nothing could start:")
     waiting = list(found.waiting.items()) if found.blocked is None else []
     for spec, reason in waiting[:SHOWN_WAITING]:
-        _paragraph(out, f"{spec} waits: {reason.text}", first="  ", then="    ", style="dim")
+        paragraph(out, f"{spec} waits: {reason.text}", first="  ", then="    ", style="dim")
     if len(waiting) > SHOWN_WAITING:
         out.print(Text(f"  … and {len(waiting) - SHOWN_WAITING} more: 'agentq status'", style="dim"))

@@ -4,6 +4,7 @@ Invariant: machine-local state lives in `<git common dir>/agentq`, shared by eve
 (architecture, decision 2).
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,27 @@ class Repository:
         main = self.common.parent if self.common.name == ".git" else self.root
         shared = main / "agents" / "queue.json"
         return shared if shared.exists() else self.root / "agents" / "queue.json"
+
+    @property
+    def shared_mark(self) -> Path:
+        """Says {"branch": name} in a clone that shares its queue, and "" as the name in one that does not."""
+        return self.state / "shared"
+
+    def shared_branch(self, remote: str, branch: str) -> str:
+        """The branch that holds the queue, "" when it is not shared. A fresh clone brings the remote's branch
+        along, so it needs no mark."""
+        try:
+            return str(json.loads(self.shared_mark.read_bytes())["branch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return branch if self._tracks(f"refs/remotes/{remote}/{branch}") else ""
+
+    def _tracks(self, ref: str) -> bool:
+        if (self.common / ref).is_file():
+            return True
+        try:
+            return f" {ref}\n".encode() in (self.common / "packed-refs").read_bytes()
+        except OSError:
+            return False
 
     @property
     def config_file(self) -> Path:

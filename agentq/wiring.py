@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from agentq.databases.base import Databases
     from agentq.drivers.base import Driver
     from agentq.flows.advise import Situation
+    from agentq.flows.heart import Machines
     from agentq.flows.services import Base, Observer, Services
+    from agentq.store.base import QueueStore
+    from agentq.trunk.branch import QueueBranch
 
 
 class SystemClock:
@@ -57,12 +60,11 @@ def strip_git(environment: dict[str, str]) -> None:
 def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None) -> "Base":
     """Raises UserError outside a repository, ConfigError on bad settings."""
     from agentq.flows.services import Base
-    from agentq.store.file import FileStore
 
     repo = repository.find((start or Path.cwd()).resolve())
     config = settings.load(repo.root, dict(os.environ), overrides or {})
     runs = Runs(repo.state)
-    store = FileStore(repo.queue_file, repo.state)
+    store = queue_store(repo, config)
 
     def look() -> "Situation":
         from agentq.core import board
@@ -76,8 +78,7 @@ def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None) 
 
 def workspaces_root(repo: Repository, config: Config, env: Mapping[str, str]) -> Path:
     """Where this repository's workspaces live: outside the checkout (architecture, decision 3)."""
-    state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
-    folder = Path(config.machine.workspaces or f"{state}/agentq").expanduser()
+    folder = Path(config.machine.workspaces or _state_home(env)).expanduser()
     # A host's folder may serve many repositories: each has its own below it.
     name = repo.common.parent.name if repo.common.name == ".git" else repo.common.name
     digest = hashlib.sha256(str(repo.common.resolve()).encode()).hexdigest()[:8]
@@ -90,6 +91,41 @@ def workspaces_root(repo: Repository, config: Config, env: Mapping[str, str]) ->
             "choose a folder outside the repository",
         )
     return root
+
+
+def queue_store(repo: Repository, config: Config) -> "QueueStore":
+    """Where the queue of this clone lives. Raises UserError when the copy of a shared one was edited by hand."""
+    from agentq.store.file import FileStore
+
+    branch = repo.shared_branch(config.trunk.remote, config.shared.branch)
+    if not branch:
+        return FileStore(repo.queue_file, repo.state)
+    from agentq.store.copy import WorkingCopy
+    from agentq.store.shared import SharedStore
+
+    remote = queue_branch(repo, config, branch)
+    store = SharedStore(remote, remote.path.parent, WorkingCopy(repo.queue_file, repo.state))
+    store.check_copy()
+    return store
+
+
+def queue_branch(repo: Repository, config: Config, name: str = "") -> "QueueBranch":
+    """The branch that holds the queue, or would. All clones of this host share what is kept of it here."""
+    from agentq.trunk.branch import QueueBranch
+    from agentq.trunk.git import network_config
+
+    url, name = remote_url(repo, config), name or config.shared.branch
+    digest = hashlib.sha256(f"{url}\0{name}".encode()).hexdigest()[:12]
+    path = _state_home(os.environ) / "shared" / digest / "queue.git"
+    network = network_config(repo.root, os.environ)
+    branch = QueueBranch(path, url, name, network, config.trunk.push_timeout_seconds)
+    branch.ensure()
+    return branch
+
+
+def _state_home(env: Mapping[str, str]) -> Path:
+    state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
+    return Path(state) / "agentq"
 
 
 def remote_url(repo: Repository, config: Config) -> str:
@@ -119,13 +155,31 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
     mirror = Mirror(
         root / "mirror.git", remote_url(repo, config), config.trunk.branch,
         network_config(repo.root, os.environ), config.trunk.push_timeout_seconds,
+        watch="" if made.store.shared else config.shared.branch,
     )  # fmt: skip
     mirror.ensure()
     return Services(
         repo=repo, config=config, store=made.store, runs=made.runs, mirror=mirror,
         workspaces=Workspaces(root, mirror), databases=databases(repo, config, root), driver=driver(config),
         clock=SystemClock(), owner=process.identity(os.getpid()) or "", identity=_identity(repo),
-        observer=observer or silent, stop=stops or (lambda: None),
+        observer=observer or silent, stop=stops or (lambda: None), machines=machines(made),
+    )  # fmt: skip
+
+
+def machines(made: "Base") -> "Machines | None":
+    """The machines that share the queue; None for a queue of this host alone."""
+    from agentq.core.heartbeat import CAPS
+    from agentq.flows.heart import Machines
+
+    store, config = made.store, made.config
+    if not store.shared:
+        return None
+    shared: Any = store  # its folder and its remote are there for a shared queue alone
+    return Machines(
+        folder=shared.folder, name=config.machine.name, caps={cap: getattr(config.machine, cap) for cap in CAPS},
+        store=store, refs=shared.remote, clock=SystemClock(), owner=process.identity(os.getpid()) or "",
+        interval=config.shared.heartbeat_seconds, dead_after=config.shared.dead_after_seconds,
+        rest=config.schedule.lease_hours * 3600,
     )  # fmt: skip
 
 
@@ -201,14 +255,20 @@ def follow_parent(parent: int) -> None:
 
 def work(made: "Base", at_once: int | None, only: list[str], stops: Stops, view: Any) -> Any:
     """Run the work flow: `view.event(kind, data)` hears everything, `view.tick()` is called in between."""
-    from agentq.flows.recover import recover
+    from agentq.flows.recover import free_abandoned, recover
     from agentq.flows.work import Work, run_command
 
     instances = made.config.machine.instances
     made_services = services(made, view.event)
     recover(made_services)
+
+    def look() -> "Situation":
+        for line in free_abandoned(made_services):
+            view.event("recovered", {"text": line})
+        return made.look()
+
     flow = Work(
-        folder=made.repo.root, look=made.look,
+        folder=made.repo.root, look=look,
         command=run_command, stops=lambda: stops.count, observer=view.event, tick=view.tick,
         at_once=min(at_once or instances, instances), only=frozenset(only),
     )  # fmt: skip

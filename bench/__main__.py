@@ -9,14 +9,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench import databases, landing, makespan, recommend, report, start, store
+from bench import claims, databases, landing, lane, makespan, recommend, report, start, store, together
 
 SECTIONS: dict[str, tuple[str, report.Section]] = {
     "next": ("'agentq next --json' ÷ 'python -c \"import typer, pydantic\"'", recommend.section),
     "makespan": ("virtual time ÷ the lower bound of four real traces", makespan.section),
     "start": ("claim → the agent's first instruction, 5,000 files of 2 KB", start.section),
     "landing": ("the verify stage, check 'true' ÷ a bare 'git push' of one commit", landing.section),
+    "lane": ("200 specs through the lane in virtual time, tests of 6 minutes", lane.section),
+    "together": ("five specs ready to land at once, a check of one second", together.section),
     "store": ("updates a second of a queue of 2,000 specs", store.section),
+    "claims": ("claims a second of a shared queue, by clones on one host", claims.section),
     "databases": ("acquire of a branch of an 11 MB SQLite dev ÷ 'cp' of the file", databases.section),
 }
 

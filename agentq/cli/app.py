@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from agentq import __version__
-from agentq.cli import inspect_, queue_, run_, setup_
+from agentq.cli import inspect_, lane_, machines_, queue_, run_, setup_, share_
 from agentq.core.text import did_you_mean
 from agentq.errors import AgentqError, ExitCode, UserError
 
@@ -103,17 +103,27 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
     _START: [run_.next, run_.run, run_.test, run_.implement, run_.verify, run_.work, run_.retry, run_.recover],
     _QUEUE: [
         queue_.add, queue_.edit, queue_.remove, queue_.hold, queue_.release, queue_.pause, queue_.resume,
+        machines_.steal,
     ],
     _LOOK: [inspect_.status, inspect_.show, inspect_.why, inspect_.logs, inspect_.diff, inspect_.graph],
-    _SETUP: [setup_.init, setup_.doctor, setup_.schema, setup_.demo],
+    _SETUP: [setup_.init, setup_.doctor, share_.share, share_.unshare, setup_.schema, setup_.demo],
 }  # fmt: skip
 for panel, functions in _PANELS.items():
     for function in functions:
         app.command(function.__name__.rstrip("_"), rich_help_panel=panel)(function)
 
+lane_app = typer.Typer(
+    cls=Suggesting, help="What waits to land, what is tested, and why.", invoke_without_command=True
+)
+lane_app.callback()(lane_.lane)
+lane_app.command("freeze")(lane_.freeze)
+lane_app.command("thaw")(lane_.thaw)
+app.add_typer(lane_app, name="lane", rich_help_panel=_LOOK)
 machine_app = typer.Typer(cls=Suggesting, help="What this host may run.", no_args_is_help=True)
 machine_app.command("setup")(setup_.machine_setup)
 machine_app.command("show")(setup_.machine_show)
+machine_app.command("drain")(machines_.machine_drain)
+machine_app.command("forget")(machines_.machine_forget)
 app.add_typer(machine_app, name="machine", rich_help_panel=_SETUP)
 config_app = typer.Typer(cls=Suggesting, help="The settings in force.", no_args_is_help=True)
 config_app.command("show")(setup_.config_show)

@@ -31,15 +31,23 @@ SCHEMAS: dict[str, tuple[str, str]] = {
     "release": ("change", "id, done; salvaged when a spec in progress was given back"),
     "pause": ("change", "id, done"),
     "resume": ("change", "id, done"),
-    "status": ("status", "ready, in_progress, completed, paused, machine, instances, live"),
+    "steal": ("change", "id, done, machine, pushed; with --run a stream as run"),
+    "status": ("status", "ready, in_progress, completed, paused, machine, instances, live, machines, age_seconds"),
     "show": ("show", "id, array, entry, reason, unblocks, runs, logs, events, workspace"),
     "why": ("why", "id, answer, reason, hint, rationale; unblocks, critical_hours, chain unless it landed"),
     "logs": ("logs", "id, logs, log, lines; with --follow a stream of agentq/log-text/v1: id, log, text"),
     "diff": ("diff", "id, state, before, after, diff"),
+    "lane": ("lane", "waiting, testing, leader, since, frozen, red, pass_rate, batch, age_seconds"),
+    "lane freeze": ("change", "id, done"),
+    "lane thaw": ("change", "id, done"),
     "graph": ("graph", "nodes, edges, critical_path, critical_hours"),
     "init": ("init", "root, trunk, commands, database, changes, hub, notes, written, hub_made, dry_run"),
     "doctor": ("doctor", "ok, findings, fixed"),
+    "share": ("share", "action, branch, where, specs, notes, done"),
+    "unshare": ("share", "action, branch, where, specs, notes, done"),
     "machine setup": ("machine-setup", "hardware, limits, bound, reason, written"),
+    "machine drain": ("change", "id, done"),
+    "machine forget": ("change", "id, done"),
     "machine show": ("machine", "the settings of .machine, hardware, problems, slots"),
     "config show": ("config", "settings"),
 }
@@ -92,6 +100,8 @@ def commands() -> Iterator[tuple[str, Any]]:
             if command.hidden:
                 continue
             if hasattr(command, "commands"):
+                if command.invoke_without_command:
+                    yield prefix + name, command
                 yield from walk(f"{prefix}{name} ", command)
             else:
                 yield prefix + name, command

@@ -13,15 +13,15 @@ def status(
     all_: Annotated[bool, typer.Option("--all", "-a", help="Show every spec.")] = False, json: Json = False
 ) -> None:
     """The queue: what runs, what waits and why, what landed."""
-    from agentq import render, wiring
+    from agentq import render_status, wiring
     from agentq.flows.look import status_rows
 
     base = wiring.base()
-    found = status_rows(base)
+    found = status_rows(base, wiring.machines(base))
     if json:
         emit("status", **found.to_json())
     else:
-        render.status(found, everything=all_)
+        render_status.status(found, everything=all_)
 
 
 def show(spec_id: SpecArgument, json: Json = False) -> None:

@@ -55,7 +55,7 @@ def next(
         return
     chosen = advice.pick.id if yes else _choose(situation, advice)
     if chosen:
-        _run(base, chosen, "verify", yes=yes, no_input=no_input, stream=False)
+        run_here(base, chosen, "verify", yes=yes, no_input=no_input, stream=False)
 
 
 def _choose(situation: Any, advice: Any) -> str:
@@ -136,7 +136,7 @@ def retry(
     forgive(wiring.services(base), spec_id, stage)
     text = f"'{spec_id}' may run again"
     if yes or (not json and interactive(no_input) and ask(f"{text}. Now?", "y/n", "y") == "y"):
-        _run(base, spec_id, "verify", yes=yes, no_input=no_input, stream=json)
+        run_here(base, spec_id, "verify", yes=yes, no_input=no_input, stream=json)
     elif json:
         emit("change", id=spec_id, done=text)
     else:
@@ -180,7 +180,7 @@ def _recommended(
                 f"'{spec_id}' is not at its {stage} stage",
                 f"its next stage is {due}: 'agentq {due} {spec_id}'",
             )
-    _run(base, spec_id, last, yes=yes, no_input=no_input, stream=stream, worker=worker)
+    run_here(base, spec_id, last, yes=yes, no_input=no_input, stream=stream, worker=worker)
 
 
 def _recommend(base: Any, stage: Stage | None, *, yes: bool, no_input: bool, stream: bool) -> str:
@@ -204,7 +204,9 @@ def _recommend(base: Any, stage: Stage | None, *, yes: bool, no_input: bool, str
     return _choose(situation, advice)
 
 
-def _run(base: Any, spec_id: str, last: str, *, yes: bool, no_input: bool, stream: bool, worker: int = 0) -> None:
+def run_here(
+    base: Any, spec_id: str, last: str, *, yes: bool, no_input: bool, stream: bool, worker: int = 0
+) -> None:
     """Run one spec here; progress as lines, or as NDJSON when `stream`."""
     from agentq import live, render, wiring
     from agentq.flows.recover import recover

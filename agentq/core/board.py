@@ -32,6 +32,7 @@ class Board:
     in_progress: tuple[Node, ...]
     completed: frozenset[str]
     paused: bool | str = False
+    drained: frozenset[str] = frozenset()
 
 
 def of_queue(queue: Any, default_hours: float = DEFAULT_HOURS) -> Board:
@@ -57,6 +58,7 @@ def of_queue(queue: Any, default_hours: float = DEFAULT_HOURS) -> Board:
         tuple(node(spec, spec.lease) for spec in queue.in_progress),
         frozenset(spec.id for spec in queue.completed),
         queue.paused,
+        frozenset(queue.drained),
     )
 
 
@@ -84,4 +86,5 @@ def of_json(data: Mapping[str, Any], default_hours: float = DEFAULT_HOURS) -> Bo
         tuple(node(spec) for spec in data.get("in_progress", ())),
         frozenset(spec["id"] for spec in data.get("completed", ())),
         data.get("paused", False),
+        frozenset(data.get("drained", ())),
     )

@@ -19,7 +19,8 @@ from agentq.core.spec import ARRAYS, Entry, Lease, Queue, StageRecord, first_pro
 from agentq.core.text import clean, did_you_mean
 from agentq.errors import CycleError, QueueError
 
-SCALARS = ("$schema", "paused", "epoch")
+# The keys beside the arrays, and what stands for "nothing said".
+SCALARS: dict[str, Any] = {"$schema": None, "paused": False, "epoch": 0, "drained": [], "lane": {}}
 _LEAD = re.compile(r"[ \t]*")
 _FIELD = {"$schema": "schema_"}
 
@@ -224,7 +225,9 @@ def render(old: Document | None, queue: Queue) -> str:
     old = old or Document("", Queue())
     if old.text and queue == old.queue:
         return old.text
-    dumped = queue.model_dump(mode="json", by_alias=True, include={"schema_", "paused", "epoch"})
+    dumped = queue.model_dump(
+        mode="json", by_alias=True, exclude_defaults=True, include={_FIELD.get(key, key) for key in SCALARS}
+    )
     pieces: list[str] = []
     at = 0
     for key, (begin, end) in old.spans.items():
@@ -232,7 +235,7 @@ def render(old: Document | None, queue: Queue) -> str:
             value = write_array(old.array(key), getattr(queue, key))
         else:
             same = getattr(old.queue, _FIELD.get(key, key)) == getattr(queue, _FIELD.get(key, key))
-            value = old.text[begin:end] if same else json.dumps(dumped.get(key), ensure_ascii=False)
+            value = old.text[begin:end] if same else json.dumps(dumped.get(key, SCALARS[key]), ensure_ascii=False)
         pieces += [old.text[at:begin], value]
         at = end
     missing = {key: json.dumps(dumped[key], ensure_ascii=False) for key in SCALARS if dumped.get(key)}

@@ -39,7 +39,13 @@ def check(queue: Queue) -> None:
         for index, spec in enumerate(getattr(queue, array)):
             _check_dependencies(spec, seen, f"{array}/{index}/depends_on")
     epochs: set[int] = set()
+    places: set[int] = set()
     for index, entry in enumerate(queue.in_progress):
+        if entry.place is not None:
+            if entry.place.number in places or entry.place.number > queue.lane.last:
+                why = f"'{entry.id}' has a place in the lane that was not handed out, or twice"
+                raise QueueError(why, "places are given by agentq alone", path=f"in_progress/{index}/place/number")
+            places.add(entry.place.number)
         if entry.lease.epoch in epochs or entry.lease.epoch > queue.epoch:
             why = f"'{entry.id}' has an epoch that was not handed out, or twice"
             raise QueueError(why, "leases are written by agentq alone", path=f"in_progress/{index}/lease/epoch")
@@ -163,6 +169,13 @@ def resume(queue: Queue) -> Queue:
     return queue.model_copy(update={"paused": False})
 
 
+def drain(queue: Queue, machine: str, *, undo: bool = False) -> Queue:
+    """`machine` claims nothing more; what it runs goes on."""
+    rest = tuple(name for name in queue.drained if name != machine)
+    drained = rest if undo else (*rest, machine)
+    return queue if drained == queue.drained else _valid_queue(queue, drained=drained)
+
+
 # ---------------------------------------------------------------- what runs do
 
 
@@ -185,6 +198,8 @@ def claim(queue: Queue, spec_id: str, who: Claim) -> Queue:
         raise Stale(f"'{spec_id}' is {'completed' if isinstance(entry, Completed) else 'already in progress'}")
     if queue.paused:
         raise Refused("the queue is paused", "'agentq resume' allows new claims")
+    if who.machine in queue.drained:
+        raise Refused(f"{who.machine} is drained", f"'agentq machine drain {who.machine} --undo' ends that")
     if spec.held:
         raise Refused(f"'{spec_id}' is held", f"'agentq release {spec_id}' lets it go")
     if missing := _missing(queue, spec):
@@ -208,7 +223,8 @@ def take_over(queue: Queue, spec_id: str, who: Claim) -> Queue:
     """A new epoch for a spec already in progress: its old owner may not change it any more."""
     entry = running(queue, spec_id)
     lease = _lease(who, queue.epoch + 1)
-    return _replace(queue.model_copy(update={"epoch": lease.epoch}), _changed(entry, {"lease": lease}))
+    changes = {"lease": lease, "place": None}
+    return _replace(queue.model_copy(update={"epoch": lease.epoch}), _changed(entry, changes))
 
 
 def begin(queue: Queue, spec_id: str, epoch: int, stage: Stage, now: datetime, ttl: timedelta) -> Queue:
@@ -217,6 +233,7 @@ def begin(queue: Queue, spec_id: str, epoch: int, stage: Stage, now: datetime, t
     record = entry.stages.get(stage)
     before: dict[str, Any] = record.model_dump() if record else {"started": now, "attempts": 0}
     changes = {
+        "place": None,
         "status": after(entry.status, "begin", stage),
         "lease": {**entry.lease.model_dump(), "expires": now + ttl},
         "stages": {**entry.stages, stage: {**before, "attempts": before["attempts"] + 1}},
@@ -232,7 +249,7 @@ def finish(
     queue: Queue, spec_id: str, epoch: int, stage: Stage, seconds: float, tokens: int = 0, cost: float = 0.0
 ) -> Queue:
     """A stage is proved. Clears what its failed attempts left."""
-    entry = _spent(owned(queue, spec_id, epoch), stage, seconds, tokens, cost)
+    entry = spent(owned(queue, spec_id, epoch), stage, seconds, tokens, cost)
     status = after(entry.status, "finish", stage)
     cleared = {"status": status, "failures": 0, "problem": None, "attention": None}
     return _replace(queue, _changed(entry, cleared))
@@ -253,7 +270,7 @@ def fail(
 ) -> Queue:
     """An attempt at the present stage failed. After `allowed` failures, or at once if `attention` says why,
     a person decides. Texts may come from an agent: they are cleaned and cut to NOTE_LIMIT."""
-    entry = _spent(owned(queue, spec_id, epoch), stage, seconds, tokens, cost)
+    entry = spent(owned(queue, spec_id, epoch), stage, seconds, tokens, cost)
     if NEXT_STAGE[entry.status] != stage:
         hint = f"its next stage is {NEXT_STAGE[entry.status]}"
         raise Refused(f"a spec that is {entry.status} cannot fail its {stage} stage", hint)
@@ -261,6 +278,7 @@ def fail(
     if not attention and failures >= allowed:
         attention = f"{stage} failed {failures} times: {problem}"
     update = {
+        "place": None,
         "failures": failures,
         "problem": clean(problem)[:NOTE_LIMIT],
         "attention": clean(attention)[:NOTE_LIMIT] or None,
@@ -273,7 +291,7 @@ def retry(queue: Queue, spec_id: str, back_to: str = "") -> Queue:
     a spec whose verification failed back to its agent, with what failed."""
     entry = running(queue, spec_id)
     status = after(entry.status, "reopen", "implement") if back_to else entry.status
-    return _replace(queue, _changed(entry, {"failures": 0, "attention": None, "status": status}))
+    return _replace(queue, _changed(entry, {"failures": 0, "attention": None, "status": status, "place": None}))
 
 
 def give_back(queue: Queue, spec_id: str, epoch: int) -> Queue:
@@ -298,7 +316,7 @@ def complete(
     for done in queue.completed:
         if done.id == spec_id and done.epoch == epoch and done.landed == landed:
             return queue
-    entry = _spent(owned(queue, spec_id, epoch), "verify", seconds, 0, 0.0)
+    entry = spent(owned(queue, spec_id, epoch), "verify", seconds, 0, 0.0)
     if entry.status != ACTIVE["verify"] and not on_trunk:
         hint = f"its next stage is {NEXT_STAGE[entry.status]}"
         raise Refused(f"a spec that is {entry.status} cannot be completed", hint)
@@ -317,6 +335,11 @@ def complete(
     )
     rest = tuple(other for other in queue.in_progress if other.id != spec_id)
     return queue.model_copy(update={"in_progress": rest, "completed": (*queue.completed, completed)})
+
+
+def changed_entry(queue: Queue, entry: InProgress, changes: Mapping[str, Any]) -> Queue:
+    """The queue with fields of one entry in progress changed. Raises QueueError naming a field that is wrong."""
+    return _replace(queue, _changed(entry, changes))
 
 
 def next_stage(entry: Spec) -> Stage:
@@ -364,7 +387,13 @@ def _valid(kind: type[M], data: Mapping[str, Any]) -> M:
         raise QueueError(f"{'.'.join(str(step) for step in where)}: {why}") from None
 
 
-def _spent(entry: InProgress, stage: Stage, seconds: float, tokens: int, cost: float) -> InProgress:
+def _valid_queue(queue: Queue, **changes: Any) -> Queue:
+    """`queue` with fields at its top changed. Raises QueueError naming the field."""
+    checked = _valid(Queue, changes)
+    return queue.model_copy(update={name: getattr(checked, name) for name in changes})
+
+
+def spent(entry: InProgress, stage: Stage, seconds: float, tokens: int, cost: float) -> InProgress:
     record = entry.stages.get(stage)
     if record is None:
         return entry

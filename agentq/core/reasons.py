@@ -64,6 +64,16 @@ class Attention(Reason):
 
 
 @dataclass(frozen=True)
+class Drained(Reason):
+    kind: ClassVar[str] = "drained"
+    machine: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.machine} is drained"
+
+
+@dataclass(frozen=True)
 class MachineFull(Reason):
     kind: ClassVar[str] = "machine-full"
     running: int

@@ -147,13 +147,14 @@ def recommend(board: Board, host: Host, additive: tuple[str, ...] = (), plan: Pl
         )
     )
     blocked = host.full()
-    if board.paused and not blocked:
+    closed = _closed(board, host)
+    if closed is not None and not blocked:
         resumed = [one for one in candidates if one.resumes]
         for one in candidates:
             if not one.resumes:
-                held[one.id] = _paused(board)
+                held[one.id] = closed
         candidates = resumed
-        blocked = None if resumed else _paused(board)
+        blocked = None if resumed else closed
     return Advice(tuple(candidates), held, blocked)
 
 
@@ -176,8 +177,11 @@ def batch(
     return chosen
 
 
-def _paused(board: Board) -> Reason:
-    return reasons.Paused(board.paused if isinstance(board.paused, str) else "")
+def _closed(board: Board, host: Host) -> Reason | None:
+    """Why nothing new may be claimed here, whatever the specs."""
+    if board.paused:
+        return reasons.Paused(board.paused if isinstance(board.paused, str) else "")
+    return reasons.Drained(host.name) if host.name in board.drained else None
 
 
 def _resumable(board: Board, host: Host, held: dict[str, Reason]) -> list[tuple[int, Node]]:

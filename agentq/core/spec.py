@@ -138,6 +138,16 @@ class StageRecord(Model):
     cost: Dollars = 0.0
 
 
+class Place(Model):
+    """A spec's place in the landing lane, and what it brings: the proved commit `work`, its tree, and the trunk
+    commit it was proved on."""
+
+    number: Epoch
+    work: Sha
+    base: Sha
+    tree: Sha
+
+
 class InProgress(Spec):
     status: Status
     lease: Lease
@@ -145,6 +155,7 @@ class InProgress(Spec):
     attention: Note | None = Field(default=None, description="What a person must decide.")
     failures: Count = Field(default=0, description="Failed attempts at the present stage.")
     problem: Note | None = Field(default=None, description="What the last failed attempt said.")
+    place: Place | None = Field(default=None, description="Its place in the landing lane.")
     stages: dict[Stage, StageRecord] = {}
 
 
@@ -159,12 +170,46 @@ class Completed(Spec):
     cost: Dollars = 0.0
 
 
+class Leader(Model):
+    """Who drives the lane. `epoch` fences it like a lease."""
+
+    machine: Line
+    epoch: Epoch
+    since: Time
+
+
+class Tested(Model):
+    """One test run of the lane: the specs its tree holds on top of `base`; none: trunk itself."""
+
+    specs: Annotated[tuple[SpecId, ...], Field(max_length=MAX_PATHS)] = ()
+    base: Sha
+    since: Time
+    why: Line
+
+
+class Lane(Model):
+    """The landing lane: specs in progress with a `place` wait in it, in the order of their numbers."""
+
+    last: Count = Field(default=0, description="The last place handed out.")
+    leader: Leader | None = None
+    frozen: StrictBool | Line = Field(default=False, description="Nothing lands; a text says why.")
+    red: Sha | None = Field(default=None, description="The trunk commit whose tests fail; it froze the lane.")
+    testing: Annotated[tuple[Tested, ...], Field(max_length=MAX_PATHS)] = ()
+    recent: Annotated[str, Field(pattern=r"^[01]{0,64}$")] = Field(
+        default="", description="How the last specs left the lane, newest last: 1 landed, 0 ejected."
+    )
+
+
 class Queue(Model):
     """agents/queue.json. Array order is the order of arrival."""
 
     schema_: str | None = Field(default=None, alias="$schema")
     paused: StrictBool | Line = Field(default=False, description="No new claims; running work goes on.")
     epoch: Count = Field(default=0, description="The last lease epoch handed out.")
+    drained: Annotated[tuple[Line, ...], Field(max_length=MAX_PATHS)] = Field(
+        default=(), description="Machines that may claim nothing."
+    )
+    lane: Lane = Lane()
     ready: tuple[Spec, ...] = ()
     in_progress: tuple[InProgress, ...] = ()
     completed: tuple[Completed, ...] = ()
@@ -187,6 +232,8 @@ def first_problem(error: ValidationError) -> tuple[list[str | int], str, str]:
     where = list(first["loc"])
     if where and where[0] in ("held", "paused"):
         where = where[:1]
+    if where[:2] == ["lane", "frozen"]:
+        where = where[:2]
     known = {
         "bool_type": "should be true, false or a text that says why",
         "model_type": "should be an object with id and title" if not where else "should be an object",

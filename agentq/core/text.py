@@ -40,6 +40,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def ago(seconds: float) -> str:
+    """How long since, as a person says it: 12 → '12 s ago', 150 → '2 min ago', 9000 → '2.5 h ago'."""
+    return f"{seconds:.0f} s ago" if seconds < 59.5 else f"{hours(seconds / 3600)} ago"
+
+
 def hours(value: float) -> str:
     """Hours as a person says them: 0.5 → '30 min', 9.0 → '9 h'."""
     if round(value * 60) < 60:

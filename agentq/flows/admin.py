@@ -1,4 +1,4 @@
-"""Adding and editing specs for a person, with what the spec's own file says."""
+"""Adding and editing specs for a person, with what the spec's own file says; draining machines."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from agentq.core import queue as transitions
 from agentq.core.spec import Queue, Spec
-from agentq.core.text import did_you_mean
-from agentq.errors import QueueError, SpecError, UserError
+from agentq.core.text import did_you_mean, plural
+from agentq.errors import QueueError, Refused, SpecError, UserError
 from agentq.flows.brief import read_spec_file
 from agentq.store.base import QueueStore
 
@@ -55,3 +55,21 @@ def _spec(data: dict[str, Any]) -> Spec:
             raise QueueError(f"'{field}' is missing", "give --title, or a spec file with a heading") from None
         hint = "ids match [a-z0-9][a-z0-9-]{0,63}" if field == "id" else ""
         raise QueueError(f"{field}: {first['msg'].removeprefix('Value error, ')}", hint) from None
+
+
+def drain(store: QueueStore, name: str, known: set[str], *, undo: bool) -> str:
+    """`name` claims nothing more, or may again; a line about it. `known`: machines that are there beside those
+    the queue names. Raises UserError for a name nobody has, Refused when there is nothing to undo."""
+    queue = store.read().queue
+    has = [entry.id for entry in queue.in_progress if entry.lease.machine == name]
+    known |= {entry.lease.machine for entry in queue.in_progress}
+    if undo and name not in queue.drained:
+        raise Refused(f"'{name}' is not drained")
+    if not undo and name not in known:
+        hint = did_you_mean(name, known) or f"known: {', '.join(sorted(known))}"
+        raise UserError(f"there is no machine '{name}'", hint)
+    store.update(lambda queue: transitions.drain(queue, name, undo=undo))
+    if undo:
+        return f"'{name}' may claim specs again"
+    left = f"; it still has {plural(len(has), 'spec')}: {', '.join(has[:5])}" if has else ""
+    return f"'{name}' claims nothing more{left}"

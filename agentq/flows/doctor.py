@@ -225,7 +225,7 @@ def _disk(wiring: Wiring, base: Base) -> Iterator[Finding]:
 def _queue(wiring: Wiring, base: Base) -> Iterator[Finding]:
     store = base.store
     try:
-        queue = store.read().queue
+        queue, _, age = store.read()
     except QueueCorrupt as error:
 
         def restore() -> list[str]:
@@ -235,6 +235,9 @@ def _queue(wiring: Wiring, base: Base) -> Iterator[Finding]:
         return
     counts = f"{len(queue.ready)} ready, {len(queue.in_progress)} in progress, {len(queue.completed)} completed"
     yield Finding("ok", f"queue: {counts}")
+    if age:
+        text = f"the shared queue cannot be reached; this is what it was {age:.0f} s ago"
+        yield Finding("warn", text, "it cannot be changed until the remote answers")
     left = stale(base, queue, wiring.workspaces_root(base.repo, base.config, os.environ), datetime.now(UTC))
 
     def settle() -> list[str]:

@@ -15,6 +15,7 @@ from agentq.core.schedule import Advice, figures
 from agentq.core.spec import Completed, InProgress, Spec, to_json
 from agentq.core.text import clean
 from agentq.errors import UserError
+from agentq.flows.heart import Machines, View
 from agentq.flows.services import Base, Services
 from agentq.store.runs import Live, Runs
 
@@ -47,11 +48,15 @@ NEXT = "next"
 
 @dataclass(frozen=True)
 class Status:
+    """`machines`: those that share the queue; `age`: seconds since it was seen where it lives, 0 for now."""
+
     rows: tuple[Row, ...]
     paused: bool | str
     machine: str
     instances: int
     live: tuple[Live, ...]
+    machines: tuple[View, ...] = ()
+    age: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         arrays: dict[str, list[dict[str, Any]]] = {"ready": [], "in_progress": [], "completed": []}
@@ -60,11 +65,15 @@ class Status:
         return {
             **arrays, "paused": self.paused, "machine": self.machine, "instances": self.instances,
             "live": [asdict(live) for live in self.live],
+            "machines": [one.to_json() for one in self.machines], "age_seconds": round(self.age, 1),
         }  # fmt: skip
 
 
-def status_rows(base: Base) -> Status:
-    queue = base.store.read().queue
+def status_rows(base: Base, machines: Machines | None = None) -> Status:
+    if machines:
+        machines.observe()
+    snapshot = base.store.read()
+    queue = snapshot.queue
     advice = base.look().advice()
     now = datetime.now(UTC)
     live = base.runs.live()
@@ -74,7 +83,10 @@ def status_rows(base: Base) -> Status:
     rows += [_ready_row(spec, advice) for spec in ready]
     rows += [_completed_row(entry) for entry in queue.completed]
     machine = base.config.machine
-    return Status(tuple(rows), queue.paused, machine.name, machine.instances, tuple(live.values()))
+    return Status(
+        tuple(rows), queue.paused, machine.name, machine.instances, tuple(live.values()),
+        tuple(machines.views(queue)) if machines else (), snapshot.age,
+    )  # fmt: skip
 
 
 def _running_row(entry: InProgress, advice: Advice, live: dict[str, Live], now: datetime) -> Row:
@@ -165,6 +177,7 @@ _HINTS = {
     "held": "'agentq release {id}' lets it go",
     "attention": "'agentq show {id}' tells more; 'agentq retry {id}' when it is decided",
     "paused": "'agentq resume' allows new claims",
+    "drained": "'agentq machine drain --undo' ends that",
     "running": "'agentq logs {id} -f' shows what it does",
 }
 CHAIN_LIMIT = 200

@@ -19,11 +19,12 @@ class Proved:
 @dataclass(frozen=True)
 class Failed:
     """The stage's proof does not hold. `attention`: what a person must decide at once, or '' when another
-    attempt may help."""
+    attempt may help. `charged`: the queue counts this failure already."""
 
     problem: str
     hint: str = ""
     attention: str = ""
+    charged: bool = False
     tokens: int = 0
     cost: float = 0.0
 

@@ -1,9 +1,9 @@
 """Settle what a crash left, before anything new begins. Cheap when there is nothing: a few directory listings.
 
 In this order: end the strays of dead runs, then ask the trunk about pushes that were under way (a stray push
-could otherwise still change the answer), then leases, then workspaces. Other runs live while this happens, so
-everything about a spec is decided under its lock, on what is read after the lock was had. Unlanded work is saved
-under `refs/agentq/salvage/` before anything of it goes (architecture, decision 8).
+could otherwise still change the answer), then leases, also those of dead machines, then workspaces. Other runs
+live while this happens, so everything about a spec is decided under its lock, on what is read after the lock was
+had. Unlanded work is saved under `refs/agentq/salvage/` before anything of it goes (architecture, decision 8).
 """
 
 from dataclasses import dataclass, field
@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from agentq import process
 from agentq.core import queue as transitions
 from agentq.core.spec import InProgress, Queue
-from agentq.errors import AgentqError
+from agentq.errors import AgentqError, Refused, Stale
+from agentq.flows import wip
 from agentq.flows.services import Services
-from agentq.flows.session import salvage
+from agentq.flows.wip import salvage
 from agentq.store.runs import Intent
-from agentq.trunk import folder
+from agentq.trunk import folder, offers
 from agentq.trunk.mirror import TRUNK
 
 # Owners are processes of this host: whether they live decides, not how long a branch was meant to.
@@ -36,6 +37,7 @@ def recover(services: Services) -> Recovered:
     _dead_runs(services, done)
     _intents(services, done)
     _leases(services, done)
+    done.lines += free_abandoned(services)
     _workspaces(services, done)
     for line in done.lines:
         services.say("recovered", text=line)
@@ -60,18 +62,25 @@ def _dead_runs(services: Services, done: Recovered) -> None:
 
 
 def _intents(services: Services, done: Recovered) -> None:
-    """Pushes whose outcome nobody wrote down: trunk knows."""
+    with services.runs.landing() as ours:
+        if ours:  # whoever leads the lane settles what it finds
+            done.lines += settle_pushes(services)
+
+
+def settle_pushes(services: Services) -> list[str]:
+    """Pushes whose outcome nobody wrote down: trunk knows. The caller holds the landing lock, so none is under
+    way, but for one that outlives its killed leader. Returns lines about those that had landed."""
+    lines = []
     for intent in services.runs.intents():
-        with services.runs.attempt(intent.spec) as free:
-            if not free or intent not in services.runs.intents():
-                continue
+        if not process.alive(intent.owner):
             process.kill_strays(intent.marker)
-            services.mirror.fetch()
-            if intent not in services.runs.intents():
-                continue
-            if services.mirror.contains(intent.commit):
-                done.lines.append(_landed(services, intent))
-            services.runs.settled(intent.spec)
+        services.mirror.fetch()
+        if intent not in services.runs.intents():
+            continue
+        if services.mirror.contains(intent.commit):
+            lines.append(_landed(services, intent))
+        services.runs.settled(intent.spec)
+    return lines
 
 
 def _landed(services: Services, intent: Intent) -> str:
@@ -98,6 +107,7 @@ def drop_work(services: Services, spec_id: str) -> None:
     """After a landing the refs that carried the work have nothing more to save."""
     prefixes = (f"refs/agentq/{kind}/{spec_id}" for kind in ("work", "wip", "import"))
     services.mirror.delete_refs(*prefixes)
+    wip.drop(services, spec_id)
 
 
 def _leases(services: Services, done: Recovered) -> None:
@@ -118,8 +128,38 @@ def _leases(services: Services, done: Recovered) -> None:
 
 
 def _expired(services: Services, entry: InProgress) -> bool:
-    mine = entry.lease.machine == services.config.machine.name
-    return mine and entry.lease.expires <= services.clock.now() and not entry.attention
+    expired = is_ours(services, entry.lease.machine) and entry.lease.expires <= services.clock.now()
+    elsewhere = expired and services.machines is not None and services.machines.elsewhere(entry.id)
+    return expired and not entry.attention and not elsewhere
+
+
+def is_ours(services: Services, machine: str) -> bool:
+    return machine == services.config.machine.name
+
+
+def free_abandoned(services: Services) -> list[str]:
+    """Specs whose machine died at work are ready again; what it pushed is offered to the next owner. If that
+    machine wakes up at this moment, the epoch decides. What waits for a person goes on waiting. Cheap: others are
+    looked at once an interval. Returns lines for a person."""
+    machines, lines = services.machines, []
+    if machines is None:
+        return []
+    machines.observe()
+    for entry in services.store.read(machines.interval).queue.in_progress:
+        if entry.attention or not machines.dead(entry.lease.machine):
+            continue
+        try:
+            _free(services, entry)
+        except Stale:
+            continue
+        silent = machines.silent(entry.lease.machine)
+        lines.append(f"{entry.id}: {entry.lease.machine} was silent for {silent:.0f} s; it is ready again")
+    return lines
+
+
+def _free(services: Services, entry: InProgress) -> None:
+    """Back to `ready` without touching anything here: the work is on another machine."""
+    services.store.update(lambda queue: transitions.give_back(queue, entry.id, entry.lease.epoch))
 
 
 def _entry(services: Services, spec_id: str) -> InProgress | None:
@@ -129,22 +169,33 @@ def _entry(services: Services, spec_id: str) -> InProgress | None:
 def _workspaces(services: Services, done: Recovered) -> None:
     """Workspaces whose spec is not in progress any more."""
     for spec_id in services.workspaces.existing():
-        if _entry(services, spec_id) is not None:
+        if _worked_on(services, spec_id):
             continue
         with services.runs.attempt(spec_id) as free:
-            queue = services.store.read().queue
-            if not free or any(entry.id == spec_id for entry in queue.in_progress):
+            if not free or _worked_on(services, spec_id):
                 continue
             try:
-                if all(entry.id != spec_id for entry in queue.completed):
-                    save_all(services, spec_id, "its spec is not in progress any more")
-                else:
+                if _landed_here(services, spec_id):
                     drop_work(services, spec_id)
+                else:
+                    save_all(services, spec_id, "its spec is not in progress here any more")
                 services.workspaces.remove(services.workspaces.path(spec_id))
             except (AgentqError, OSError) as error:
                 done.lines.append(f"{spec_id}: its workspace stays, its files cannot be saved: {error}")
                 continue
             done.lines.append(f"{spec_id}: removed a workspace nobody uses")
+
+
+def _worked_on(services: Services, spec_id: str) -> bool:
+    """Whether a spec is in progress, here if machines share the queue."""
+    entry = _entry(services, spec_id)
+    return entry is not None and (services.machines is None or is_ours(services, entry.lease.machine))
+
+
+def _landed_here(services: Services, spec_id: str) -> bool:
+    """Whether a spec landed, so that nothing here is unlanded: not what another machine landed in its place."""
+    done = next((entry for entry in services.store.read().queue.completed if entry.id == spec_id), None)
+    return done is not None and (services.machines is None or is_ours(services, done.machine))
 
 
 def save_all(services: Services, spec_id: str, why: str) -> list[str]:
@@ -160,15 +211,16 @@ def save_all(services: Services, spec_id: str, why: str) -> list[str]:
     if has_files and not start:
         start = mirror.fetch().commit  # a new mirror: the old one was deleted with all its refs
     commits = [one.commit for one in work.values()]
-    wip = mirror.ref(f"refs/agentq/wip/{spec_id}")
-    if wip:
-        commits.append(wip)
+    attempt = mirror.ref(f"refs/agentq/wip/{spec_id}")
+    if attempt:
+        commits.append(attempt)
     if has_files:
         tree = mirror.snapshot(workspace, start, workspaces.index_of(workspace))
         if tree not in {mirror.tree(commit) for commit in (*commits, start)}:
             commits.append(mirror.commit_tree(tree, [start], f"{spec_id}: files of its workspace\n\n{why}"))
     refs = [salvage(services, spec_id, commit, why) for commit in commits]
     mirror.delete_refs(f"refs/agentq/work/{spec_id}", f"refs/agentq/wip/{spec_id}")
+    wip.forget(mirror, spec_id)
     workspaces.remove(workspace)
     return refs
 
@@ -181,10 +233,16 @@ def _give_back(services: Services, entry: InProgress, why: str) -> list[str]:
 
 def give_back(services: Services, spec_id: str) -> list[str]:
     """A person gives a spec back: to the front of `ready`, its work saved. Returns the salvage refs. A push that
-    was under way is settled first. Raises Refused when it is not in progress (any more), or busy."""
+    was under way is settled first. Raises Refused when it is not in progress (any more), busy, or another
+    machine's."""
     recover(services)
     with services.runs.working_on(spec_id):
-        return _give_back(services, transitions.running(services.store.read().queue, spec_id), "given back")
+        entry = transitions.running(services.store.read().queue, spec_id)
+        if services.machines is not None and not is_ours(services, entry.lease.machine):
+            raise Refused(f"'{spec_id}' belongs to {entry.lease.machine}", f"'agentq steal {spec_id}' takes it")
+        refs = _give_back(services, entry, "given back")
+    wip.drop(services, spec_id)  # whoever gives a spec back wants it begun anew
+    return refs
 
 
 def forgive(services: Services, spec_id: str, back_to: str = "") -> None:
@@ -193,3 +251,42 @@ def forgive(services: Services, spec_id: str, back_to: str = "") -> None:
     recover(services)
     with services.runs.working_on(spec_id):
         services.store.update(lambda queue: transitions.retry(queue, spec_id, back_to))
+
+
+@dataclass(frozen=True)
+class Theft:
+    """What a person should know before taking a spec from another machine. `silent`: seconds its heartbeat stood
+    still before our eyes; `pushed`: names of the work it pushed, which the next owner is offered."""
+
+    spec: str
+    machine: str
+    epoch: int
+    status: str
+    silent: float
+    dead: bool
+    at_work: bool
+    pushed: tuple[str, ...]
+
+
+def theft(services: Services, spec_id: str) -> Theft:
+    """Raises Refused when there is nothing to take."""
+    recover(services)
+    queue = services.store.read().queue
+    if services.machines is None:
+        raise Refused("this queue is this host's alone", f"'agentq release {spec_id}' gives a spec back")
+    entry = transitions.running(queue, spec_id)
+    machine = entry.lease.machine
+    if is_ours(services, machine):
+        raise Refused(f"'{spec_id}' is this machine's own", f"'agentq release {spec_id}' gives it back")
+    view = next(one for one in services.machines.views(queue) if one.name == machine)
+    pushed = tuple(sorted(name for name in offers.listed(services.mirror, spec_id) if name in wip.NAMES))
+    return Theft(
+        spec_id, machine, entry.lease.epoch, entry.status, services.machines.silent(machine), view.dead,
+        spec_id in view.runs, pushed,
+    )  # fmt: skip
+
+
+def steal(services: Services, found: Theft) -> None:
+    """Take a spec from its machine: to the front of `ready`, its pushed work offered. Its run there stops when it
+    sees that. Raises Stale when it changed hands, or landed, meanwhile."""
+    services.store.update(lambda queue: transitions.give_back(queue, found.spec, found.epoch))

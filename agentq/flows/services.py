@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agentq.config import Config
 from agentq.core.queue import Claim
@@ -16,6 +16,9 @@ from agentq.store.base import QueueStore
 from agentq.store.runs import Runs
 from agentq.trunk.mirror import Mirror
 from agentq.trunk.workspace import Workspaces
+
+if TYPE_CHECKING:
+    from agentq.flows.heart import Machines
 
 
 class Clock(Protocol):
@@ -46,7 +49,8 @@ def silent(_event: str, _data: dict[str, Any]) -> None:
 
 @dataclass
 class Services:
-    """`stop` returns why work should end now, or None; `owner` is this process's identity."""
+    """`stop` returns why work should end now, or None; `owner` is this process's identity. `machines` is None
+    for a queue that no other host sees."""
 
     repo: Repository
     config: Config
@@ -61,6 +65,7 @@ class Services:
     identity: dict[str, str] = field(default_factory=dict)
     observer: Observer = silent
     stop: Callable[[], str | None] = lambda: None
+    machines: "Machines | None" = None
 
     @property
     def lease_ttl(self) -> timedelta:

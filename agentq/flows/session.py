@@ -22,23 +22,26 @@ from agentq.core.spec import InProgress, Queue
 from agentq.core.text import clean, one_line
 from agentq.databases.base import Branch
 from agentq.errors import GitError
+from agentq.flows import wip
 from agentq.flows.outcome import Failed
 from agentq.flows.services import Evidence, Services
 from agentq.store.runs import Live
 from agentq.trunk import folder
-from agentq.trunk.git import Git
 from agentq.trunk.mirror import Conflict, Merged, Trunk, Work
 from agentq.trunk.workspace import wait_for_index_lock
 
 
 @dataclass
 class Session:
+    """`work`: what its stages proved; `remote`: what of it is on the remote, where machines share the queue."""
+
     services: Services
     entry: InProgress
     live: Live
     evidence: Evidence
     verify_config: Config | None = None
     work: dict[str, Work] = field(default_factory=dict)
+    remote: dict[str, str] = field(default_factory=dict)
     began: float = 0.0
 
     @property
@@ -207,33 +210,13 @@ class Session:
         if stage == "implement" and "test" not in self.work and self.entry.tests == "required":
             return self.lost("test")
         start = self.work["test"].commit if stage == "implement" and "test" in self.work else trunk
-        wip_tree = self._unfinished(stage, start)
+        wip_tree = wip.unfinished(self, stage, start)
         if not self.workspace.exists():
             workspaces.adopt_idle(self.workspace)
         workspaces.prepare(self.workspace, start, wip_tree=wip_tree)
         workspaces.note_start(self.workspace, start, stage)
         self.stand_on(trunk)
         return start
-
-    def _unfinished(self, stage: Stage, start: str) -> str:
-        """The files to go on with, on top of `start`: what an attempt left, or what was implemented before a
-        person sent it back. Saved and left out where it conflicts with trunk. '' for none."""
-        mirror = self.services.mirror
-        wip = mirror.ref(self.wip_ref)
-        if wip and f"Stage: {stage}" not in mirror.git("log", "-1", "--format=%B", wip).text:
-            self.salvage(wip, "an unfinished attempt at another stage")
-            wip = ""
-        if stage == "implement" and "implement" in self.work:
-            self.salvage(self.work["implement"].commit, "implemented before it was sent back")
-            wip = wip or self.work["implement"].commit
-        if not wip:
-            return ""
-        merged = mirror.rebase(wip, start)
-        if not merged.conflicts:
-            return merged.tree
-        ref = self.salvage(wip, "unfinished work that no longer fits trunk")
-        self.say("note", text=f"the unfinished work conflicts with trunk and was set aside as {ref}")
-        return ""
 
     def lost(self, stage: Stage) -> Failed:
         """What `stage` proved is gone, with the mirror that held it."""
@@ -266,7 +249,7 @@ class Session:
 
     def salvage(self, commit: str, why: str) -> str:
         """Keep `commit` for people, in the mirror and in the person's own repository; returns the ref."""
-        return salvage(self.services, self.id, commit, why)
+        return wip.salvage(self.services, self.id, commit, why)
 
     # ------------------------------------------------------------ commands
 
@@ -344,17 +327,6 @@ class Session:
         how = f"exit status {outcome.returncode}" if outcome.kind == "exited" else outcome.kind
         said = one_line(outcome.tail)
         return f"{said} ({how})" if said else how
-
-
-def salvage(services: Services, spec_id: str, commit: str, why: str) -> str:
-    """Keep `commit` under refs/agentq/salvage/<spec>/<its first digits>, in the mirror and in the person's own
-    repository, which outlives the workspaces' folder. Raises GitError when it cannot be kept."""
-    ref = f"refs/agentq/salvage/{spec_id}/{commit[:12]}"
-    services.mirror.set_ref(ref, commit)
-    own = Git(services.repo.root)
-    own("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(services.mirror.path), f"+{ref}:{ref}")
-    services.say("salvaged", spec=spec_id, ref=ref, why=why)
-    return ref
 
 
 def shown(paths: Sequence[str], most: int = 5) -> str:

@@ -19,6 +19,7 @@ from agentq.errors import DriverError, GitError, Refused
 from agentq.flows import brief
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.session import Session, quoted, shown
+from agentq.flows.wip import publish
 from agentq.trunk import folder
 from agentq.trunk.mirror import Change
 
@@ -96,6 +97,7 @@ def _after_agent(
         folder.unlock(session.workspace)
     session.save_wip(start, stage)
     session.save_branches(start)
+    publish(session)
     if result.outcome == "stopped":
         return Interrupted(session.services.stop() or "stopped")
     if result.outcome == "missing":
@@ -293,6 +295,8 @@ def spent(session: Session, outcome: StageOutcome, stage: Stage, seconds: float)
                 queue, session.id, session.epoch, stage, seconds, outcome.tokens, outcome.cost
             )
         )
+    elif isinstance(outcome, Failed) and outcome.charged:
+        session.refresh(services.store.read().queue)
     elif isinstance(outcome, Failed):
         session.update(
             lambda queue: transitions.fail(

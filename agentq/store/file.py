@@ -18,7 +18,7 @@ from agentq.errors import CycleError, QueueCorrupt, QueueError, StoreError
 from agentq.locks import lock
 from agentq.repository import private_dir
 from agentq.store import files
-from agentq.store.base import Snapshot
+from agentq.store.base import Landed, Push, Snapshot
 
 LOCK_SECONDS = 120.0
 MARK = "queue.valid"
@@ -28,13 +28,15 @@ BACKUP = "queue.backup.json"
 class FileStore:
     """`path`: the queue file; `state`: the machine-local directory for lock, backup and validity mark."""
 
+    shared = False
+
     def __init__(self, path: Path, state: Path) -> None:
         self.path = path
         self._state = state
         self._reader = Reader()
         self._last: tuple[bytes, Document] | None = None
 
-    def read(self) -> Snapshot:
+    def read(self, max_age: float = 0.0) -> Snapshot:  # noqa: ARG002 - what is here is always the newest
         data, document = self._load()
         return Snapshot(document.queue, self._mark(data))
 
@@ -50,6 +52,10 @@ class FileStore:
                 "another agentq hangs; 'agentq doctor' shows it",
                 retryable=True,
             ) from None
+
+    def land(self, change: Transition, push: Push) -> Landed:
+        outcome, said = push(None)
+        return Landed(outcome, said, self.update(change) if outcome == "landed" else None)
 
     def _update_locked(self, change: Transition) -> Queue:
         data, document = self._load()

@@ -7,7 +7,7 @@ Locks end with their process, so `kill -9` leaves nothing to clean up but files.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -19,7 +19,6 @@ from agentq.errors import Refused
 from agentq.locks import lock
 from agentq.store import files
 
-TURN_SECONDS = 0.3
 R = TypeVar("R")
 
 
@@ -48,6 +47,7 @@ class Intent:
     commit: str
     base: str
     marker: str
+    owner: str = ""
 
 
 class Runs:
@@ -92,16 +92,9 @@ class Runs:
         """Whether nobody works on a spec; nobody begins to while the block lasts."""
         return _attempt(self.state / "locks", f"spec-{spec_id}")
 
-    @contextmanager
-    def landing(self, stop: Callable[[], str | None] = lambda: None) -> Iterator[bool]:
-        """One landing at a time on this host, so that a proof is not overtaken by a neighbour. False when `stop`
-        gave a reason while waiting for the turn."""
-        while not stop():
-            with _attempt(self.state / "locks", "landing", TURN_SECONDS) as held:
-                if held:
-                    yield True
-                    return
-        yield False
+    def landing(self) -> AbstractContextManager[bool]:
+        """Whether this process leads the lane of this repository while the block lasts."""
+        return _attempt(self.state / "locks", "landing")
 
     def is_free(self, spec_id: str) -> bool:
         """Whether no process works on a spec at this moment."""

@@ -14,15 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentq.core.text import clean, one_line
-from agentq.errors import ExternalError, GitError
+from agentq.core.text import clean
+from agentq.errors import ExternalError, GitError, Refused
 from agentq.locks import lock
 from agentq.trunk import folder
 from agentq.trunk.git import Git, Output, reason
 from agentq.trunk.intake import Intake
+from agentq.trunk.push import Delivery
 
 TRUNK = "refs/agentq/trunk"
+WATCHED = "refs/agentq/watched"
 _SHADES = {"+": 32, "-": 31, "@": 36}
+_UNION = re.compile(rb"\bmerge=union\b")
 SPEC_TRAILER, EPOCH_TRAILER = "Agentq-Spec", "Agentq-Epoch"
 
 
@@ -74,11 +77,14 @@ class Merged:
     message: str = ""
 
 
-class Mirror(Intake):
+class Mirror(Intake, Delivery):
     """`path`: the bare repository; `url`: the remote; `branch`: the trunk's name there; `network`: the person's
-    settings for reaching it."""
+    settings for reaching it; `watch`: a branch that must not be there, because it would hold the real queue."""
 
-    def __init__(self, path: Path, url: str, branch: str, network: Mapping[str, str], timeout: float) -> None:
+    def __init__(
+        self, path: Path, url: str, branch: str, network: Mapping[str, str], timeout: float, watch: str = ""
+    ) -> None:
+        self._watch = watch
         self.path, self.url, self.branch = path, url, branch
         self.git = Git(path)
         self._network = dict(network)
@@ -124,18 +130,28 @@ class Mirror(Intake):
                 output = self._fetch_once()
             if output.rc:
                 raise GitError(["fetch"], output.rc, reason(output.stderr), self._fetch_hint(output.stderr))
-            names = [TRUNK, f"{TRUNK}^{{tree}}", *(f"{TRUNK}:{path}" for path in (".gitattributes", *paths))]
-            commit, tree, attributes, *found = self._objects(names)
+            files = (f"{TRUNK}:{path}" for path in (".gitattributes", *paths))
+            commit, tree, watched, attributes, *found = self._objects(
+                [TRUNK, f"{TRUNK}^{{tree}}", WATCHED, *files]
+            )
             if commit is None or tree is None:
                 raise GitError(["cat-file"], 1, f"{TRUNK} cannot be read")
             self._copy_attributes(attributes[1] if attributes else b"")
-        files = {path: item[1] if item else None for path, item in zip(paths, found, strict=True)}
-        return Trunk(commit[0], tree[0], files)
+            if self._watch and watched:
+                raise Refused(
+                    f"the queue is shared on branch '{self._watch}' of the remote, and this clone does not use it",
+                    "'agentq share' joins it; nothing here is lost",
+                )
+        content = {path: item[1] if item else None for path, item in zip(paths, found, strict=True)}
+        return Trunk(commit[0], tree[0], content)
 
     def _fetch_once(self) -> Output:
+        # A pattern, because a branch that is not there must not fail the fetch.
+        watched = [f"+refs/heads/{self._watch}*:{WATCHED}*"] if self._watch else []
         return self.git.ask(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url,
-            f"+refs/heads/{self.branch}:{TRUNK}", timeout=self._timeout, env=self._network,
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *(["--prune"] if watched else []),
+            "--end-of-options", self.url, f"+refs/heads/{self.branch}:{TRUNK}", *watched,
+            timeout=self._timeout, env=self._network,
         )  # fmt: skip
 
     def _remove_stale_lock(self) -> bool:
@@ -171,7 +187,9 @@ class Mirror(Intake):
 
     def _copy_attributes(self, wanted: bytes) -> None:
         """merge-tree in a bare repository does not read the tree's own .gitattributes on git 2.39 (landing fact
-        7). Not into info/attributes: that would outrank a .gitattributes further down where files are read."""
+        7). Not into info/attributes: that would outrank a .gitattributes further down where files are read.
+        `merge=union` counts as an ordinary merge: it never stops, whatever both sides did (landing fact 4)."""
+        wanted = _UNION.sub(b"merge", wanted)
         if (self._attributes.read_bytes() if self._attributes.exists() else b"") != wanted:
             self._attributes.write_bytes(wanted)
 
@@ -328,29 +346,13 @@ class Mirror(Intake):
 
     # ------------------------------------------------------------ landing
 
-    def push(self, commit: str, expected: str, marker: str = "") -> tuple[str, str]:
-        """Move trunk from `expected` to `commit`. Returns (outcome, what git said); outcomes: 'landed',
-        'moved' (trunk is elsewhere), 'refused' (the remote says no), 'unknown' (read the trunk to learn).
-        `marker` names the run in the environment of the push, so that it is found if we are killed."""
-        ref = f"refs/heads/{self.branch}"
-        output = self.git.ask(
-            "push", "--porcelain", "--no-verify", f"--force-with-lease={ref}:{expected}",
-            "--end-of-options", self.url, f"{commit}:{ref}", timeout=self._timeout,
-            env={**self._network, **({"AGENTQ_RUN": marker} if marker else {})},
-        )  # fmt: skip
-        lines = [line for line in output.text.splitlines() if f":{ref}" in line]
-        flag = lines[0][:1] if lines else ""
-        status = lines[0].split("\t")[-1] if lines else reason(output.stderr)
-        remote = [
-            line.removeprefix("remote:").strip()
-            for line in output.stderr.splitlines()
-            if line.startswith("remote:")
-        ]
-        said = one_line(" ".join([status, *filter(None, remote)]), 300)
-        if output.rc == 0 and flag in (" ", "*", "="):
-            return "landed", said
-        if flag == "!" and ("stale info" in status or "fetch first" in status or "non-fast-forward" in status):
-            return "moved", said
-        if flag == "!" and ("cannot lock ref" in status or "failed to update ref" in status):
-            return "moved", said
-        return ("refused", said) if flag == "!" else ("unknown", said)
+    def commit_file(self, name: str, data: bytes, message: str) -> str:
+        """A commit without parents that holds one file."""
+        blob = self.git.ask("hash-object", "-w", "--stdin", stdin=data).text
+        tree = self.git.ask("mktree", stdin=f"100644 blob {blob}\t{name}\n".encode()).text
+        return self.commit_tree(tree, [], message)
+
+    def message(self, commit: str) -> tuple[str, dict[str, str]]:
+        """The message of a commit, and its author as git's environment variables."""
+        name, email, body = self.git("log", "-1", "--format=%an%x00%ae%x00%B", commit).text.split("\0", 2)
+        return body, {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email}

@@ -56,8 +56,8 @@ class Workspaces:
     def path(self, spec_id: str) -> Path:
         return self.root / "ws" / spec_id
 
-    def proof_path(self, slot: int) -> Path:
-        return self.root / "verify" / str(slot)
+    def proof_path(self, slot: str) -> Path:
+        return self.root / "verify" / slot
 
     def index_of(self, path: Path) -> Path:
         """Our own copy of the index as it was when the workspace was prepared."""

@@ -108,7 +108,7 @@ INVALID = [
         1,
         2,
         "unknown key 'zzz'",
-        "known: $schema, paused, epoch, ready, in_progress, completed",
+        "known: $schema, paused, epoch, drained, lane, ready, in_progress, completed",
     ),
     ('{"ready": {}}', 1, 11, "'ready' is an array", 'write "ready": []'),
     ('{"ready": "a"}', 1, 11, "'ready' is an array", 'write "ready": []'),

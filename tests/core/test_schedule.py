@@ -127,6 +127,7 @@ def test_a_plan_replaces_the_soft_criteria_and_keeps_pins():
             "memory",
             "3.2 GB of memory free, an agent needs 6.0",
         ),
+        (replace(board(node("x")), drained=frozenset({"here"})), HOST, "drained", "here is drained"),
         (board(node("a"), node("x")), HOST, "behind", "eligible, number 2 in line behind a"),
     ],
 )

@@ -276,7 +276,7 @@ def test_an_unreadable_workspace_is_no_secret(project: Project) -> None:
 
 def test_nothing_of_a_landed_spec_stays_in_the_mirror_after_a_crash(project: Project) -> None:
     """Killed between completing and tidying: its refs stay for ever and keep their objects alive."""
-    from agentq.flows import verify as module
+    from agentq.flows import lane as module
 
     project.add("alpha")
     run(project, "alpha", last="implement")

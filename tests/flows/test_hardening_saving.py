@@ -14,7 +14,7 @@ from support.project import Project, run
 
 from agentq.errors import AgentqError
 from agentq.flows.recover import give_back, recover
-from agentq.flows.session import salvage
+from agentq.flows.wip import salvage
 from agentq.trunk.git import Git
 
 

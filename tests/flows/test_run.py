@@ -280,7 +280,7 @@ def test_trunk_moving_during_the_proof_means_proving_again(project: Project) -> 
         for path in sorted(project.state.glob("runs/alpha/*/events.ndjson"))
         for line in path.read_text().splitlines()
     ]
-    assert events.count("proved") == 2 and "trunk-moved" in events
+    assert events.count("proved") == 2 and "lane-testing" in events
     assert {"alpha.txt", "other.txt"} <= set(project.trunk_files())
 
 

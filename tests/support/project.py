@@ -84,6 +84,10 @@ class Project:
         queue = self.queue
         queue["ready"].append({"id": spec_id, "title": f"Write {spec_id}", **given})
         self.write_queue(**queue)
+        self.write_scripts(spec_id)
+
+    def write_scripts(self, spec_id: str) -> None:
+        """What the agent does for the stages of a spec that succeeds."""
         self.script(
             spec_id,
             "test",

@@ -1,0 +1,346 @@
+"""Lead the landing lane: build the chain, test it, land what is good, eject what is not (landing facts).
+
+Each step asks `core.landing.decide` anew, from the queue, trunk and what the tests have said. Invariants: only
+the leader of the present epoch changes the lane; trunk only takes a commit whose tree passed; every landed tree
+is the merge of what was trunk before it and the spec's work (landing fact 8).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from agentq.core import landing
+from agentq.core import lane as rules
+from agentq.core.landing import Eject, Freeze, Land, Link, Seen, Test, Wait
+from agentq.core.queue import Transition
+from agentq.core.spec import InProgress, Queue, Tested
+from agentq.core.text import clean
+from agentq.errors import ExternalError, Refused, Stale
+from agentq.flows.chain import Chain, Linked
+from agentq.flows.lane_tests import Finished, LaneTests
+from agentq.flows.outcome import Failed, StageOutcome
+from agentq.flows.proof import is_proved
+from agentq.flows.session import Session
+from agentq.store.base import QueueMove
+from agentq.store.runs import Intent
+from agentq.trunk.mirror import Trunk
+
+TRIES = 5
+POLL_SECONDS = 0.1
+LOG_BYTES = 1_000_000
+LOG_NAME = "lane.log"
+
+
+def published(spec_id: str, what: str = "verify") -> str:
+    """Where a spec's work lies on the remote of a shared queue."""
+    return f"refs/agentq/wip/{spec_id}/{what}"
+
+
+def _log_ref(spec_id: str) -> str:
+    return f"refs/agentq/log/{spec_id}"
+
+
+def log_of(session: Session) -> Path | None:
+    """The log of the run that ejected our spec, copied into our own evidence; None if there is none."""
+    mirror = session.services.mirror
+    commit = mirror.ref(_log_ref(session.id))
+    if not commit and session.services.store.shared:
+        commit = mirror.fetch_ref(published(session.id, "log"))
+    data = mirror.show(commit, LOG_NAME) if commit else None
+    if data is None:
+        return None
+    log = session.evidence.log("lane")
+    log.write_bytes(data)
+    mirror.delete_refs(_log_ref(session.id))
+    return log
+
+
+def may_lead(session: Session, queue: Queue) -> bool:
+    """Whether nobody leads, and there is something to do. The caller holds this repository's landing lock, so a
+    leader of a queue that is not shared is dead."""
+    services, lane = session.services, queue.lane
+    if lane.frozen and (lane.red is None or services.mirror.fetch().commit == lane.red):
+        return False
+    return lane.leader is None or services.machines is None or services.machines.lane_dead(lane.leader)
+
+
+def lead(session: Session, known: Trunk | None) -> StageOutcome | None:
+    """Lead until our own spec has left the lane; an outcome when that ends our stage. `known`: trunk to begin
+    with, fetched anew without it."""
+    services = session.services
+    queue = services.store.read().queue
+    over = queue.lane.leader.epoch if queue.lane.leader else 0
+    machine, now = services.config.machine.name, services.clock.now()
+    try:
+        taken = services.store.update(lambda queue: rules.lead(rules.thaw(queue), machine, now, over=over))
+    except Refused:
+        return None  # another host was faster
+    assert taken.lane.leader is not None
+    epoch = taken.lane.leader.epoch
+    if services.machines:
+        services.machines.leading(epoch)
+    leader = _Leader(session, epoch, known)
+    try:
+        return leader.run()
+    except Stale:
+        session.say("note", text="another host leads the lane now")
+        return None
+    finally:
+        leader.close()
+
+
+@dataclass
+class _Leader:
+    session: Session
+    epoch: int
+    trunk: Trunk | None
+    seen: dict[str, Seen] = field(default_factory=dict)
+    runs: int = 0
+    last_pass: int = 0
+    moved: int = 0
+    single: bool = False
+    over: bool = False
+    logs: dict[str, Path] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.chain = Chain(self.session)
+        self.tests = LaneTests(self.session)
+
+    # ------------------------------------------------------------ the loop
+
+    def run(self) -> StageOutcome | None:
+        session, store = self.session, self.session.services.store
+        while not self.over:
+            queue = store.read(max_age=1.0).queue
+            rules.leading(queue, self.epoch)
+            if session.services.stop() or not self._go_on(queue):
+                return None
+            if (ended := self._step(queue)) is not None:
+                return ended
+        return None
+
+    def _go_on(self, queue: Queue) -> bool:
+        """Our own spec waits, or what failed is known to us alone."""
+        waits = [entry.id for entry in rules.waiting(queue)]
+        known = any(seen.failed for seen in self.seen.values())
+        return not queue.lane.frozen and (self.session.id in waits or (known and bool(waits)))
+
+    def _step(self, queue: Queue) -> StageOutcome | None:
+        trunk = self.trunk = self.trunk or self.session.fetch_trunk()
+        chain, unfit = self.chain.build(trunk.commit, rules.waiting(queue))
+        for entry in unfit:
+            self._send_back(entry)
+        if unfit:
+            return None
+        view = self._view(queue, trunk, chain, self._without(trunk, chain, queue))
+        match landing.decide(view):
+            case Test() as wanted:
+                self._test(wanted, trunk, chain, self._without(trunk, chain, queue))
+            case Land(count):
+                return self._land(chain[:count], trunk)
+            case Eject(spec, tree):
+                self._eject(next(one.entry for one in chain if one.entry.id == spec), tree)
+            case Freeze(cause):
+                self._freeze(cause, trunk)
+            case Wait():
+                self.trunk = None
+        return None
+
+    def _without(self, trunk: Trunk, chain: Sequence[Linked], queue: Queue) -> Sequence[Linked]:
+        """The chain without its first spec, once that one failed."""
+        if not chain or not self.seen.get(chain[0].tree, Seen()).failed:
+            return ()
+        return self.chain.build(trunk.commit, rules.waiting(queue)[1:])[0]
+
+    def _view(
+        self, queue: Queue, trunk: Trunk, chain: Sequence[Linked], without: Sequence[Linked]
+    ) -> landing.View:
+        links, others = (tuple(Link(one.entry.id, one.tree) for one in some) for some in (chain, without))
+        for tree in (trunk.tree, *(link.tree for link in (*links, *others))):
+            if tree not in self.seen:
+                self.seen[tree] = Seen(passed=int(is_proved(self.session, tree)))
+        if chain:
+            first = chain[0]
+            place = first.entry.place
+            # Verified off the lane, on this very trunk: its owner's certificate stands.
+            if (
+                place
+                and (place.base, place.tree) == (trunk.commit, first.tree)
+                and not self.seen[first.tree].failed
+            ):
+                self.seen[first.tree] = replace(self.seen[first.tree], passed=1)
+        most = 1 if self.single else self.session.rules.lane.batch
+        return landing.View(
+            trunk.tree, links, self.seen, self.last_pass, rules.pass_rate(queue.lane), most,
+            self.session.services.config.machine.verifications, others, self.tests.running,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ testing
+
+    def _test(self, wanted: Test, trunk: Trunk, *chains: Sequence[Linked]) -> None:
+        """Start what is wanted and not running, then wait for one to end or a moment to pass."""
+        holds: dict[str, tuple[tuple[str, ...], str]] = {trunk.tree: ((), trunk.commit)}
+        for chain in chains:
+            for index, one in enumerate(chain):
+                holds[one.tree] = (tuple(other.entry.id for other in chain[: index + 1]), one.commit)
+        self.tests.keep(set(wanted.trees))
+        for tree, why in zip(wanted.trees, wanted.why, strict=True):
+            if tree in holds and self.tests.has_room(tree):
+                specs, commit = holds[tree]
+                self.tests.start(tree, commit, Tested(specs=specs, base=trunk.commit, since=self._now(), why=why))
+                self.session.say("lane-testing", specs=list(specs), base=trunk.commit, why=why)
+        shown = self.tests.shown()
+        self._update(lambda queue: rules.testing(queue, self.epoch, shown))
+        for done in self.tests.wait(POLL_SECONDS):
+            self._heard(done, trunk)
+
+    def _heard(self, done: Finished, trunk: Trunk) -> None:
+        before = self.seen.get(done.tree, Seen())
+        self.runs += 1
+        self.session.say("lane-tested", specs=list(done.specs), verdict=done.verdict, problem=done.problem)
+        if done.verdict == "passed":
+            self.last_pass = self.runs
+            self.seen[done.tree] = replace(before, passed=before.passed + 1)
+        elif done.verdict == "failed":
+            # What trunk's tests said before says nothing about now.
+            passed = 0 if done.tree == trunk.tree else before.passed
+            first = before.first_failed or self.runs
+            self.seen[done.tree] = replace(before, passed=passed, failed=before.failed + 1, first_failed=first)
+        elif done.verdict == "broken":
+            self.seen[done.tree] = replace(before, broken=before.broken + 1)
+        self.problems[done.tree] = done.problem
+        if done.log is not None:
+            self.logs[done.tree] = done.log
+
+    # ------------------------------------------------------------ landing
+
+    def _land(self, batch: Sequence[Linked], trunk: Trunk) -> StageOutcome | None:
+        """Push the batch and write it down, in one atomic push where the queue is shared."""
+        services = self.session.services
+        self.chain.assert_identity(trunk.commit, batch)
+        top = batch[-1].commit
+        landings = [rules.Landing(one.entry.id, one.entry.lease.epoch, one.commit) for one in batch]
+        live = self.session.live
+        for one in landings:
+            services.runs.intend(
+                Intent(one.spec, one.epoch, one.commit, trunk.commit, live.marker, services.owner)
+            )
+        self.session.say("pushing", commit=top, specs=[one.spec for one in landings])
+
+        def push(move: QueueMove | None) -> tuple[str, str]:
+            if move is None:  # only the queue of one host is not fenced by the push itself
+                rules.land(services.store.read().queue, self.epoch, landings, services.clock.now())
+            return services.mirror.push(top, trunk.commit, live.marker, move)
+
+        outcome, said, after = services.store.land(
+            lambda queue: rules.land(queue, self.epoch, landings, services.clock.now()), push
+        )
+        if outcome == "unknown":
+            outcome = self._ask_trunk(top, trunk.commit, said)
+            if outcome == "landed":
+                now = services.clock.now()
+                self._update(lambda queue: rules.land(queue, self.epoch, landings, now))
+        for one in landings:
+            services.runs.settled(one.spec)
+        if outcome == "landed":
+            self.trunk, self.moved, self.single = None, 0, False
+            self.over = after is not None and after.lane.leader is None
+            if services.store.shared:
+                services.mirror.delete_refs(*(f"refs/agentq/obtained/wip/{one.spec}" for one in landings))
+            return None
+        return self._not_landed(outcome, said, batch)
+
+    def _ask_trunk(self, commit: str, expected: str, said: str) -> str:
+        """What became of a push nobody answered. Raises ExternalError when it did not go through."""
+        mirror = self.session.services.mirror
+        found = mirror.fetch().commit
+        if mirror.contains(commit):
+            return "landed"
+        if found == expected:
+            raise ExternalError(
+                f"the push did not go through: {said}",
+                f"nothing is lost; 'agentq run {self.session.id}' tries again",
+            )
+        return "moved"
+
+    def _not_landed(self, outcome: str, said: str, batch: Sequence[Linked]) -> StageOutcome | None:
+        if outcome == "refused":
+            if len(batch) > 1:  # perhaps for one of them only
+                self.single = True
+                return None
+            problem = f"the remote refused the push: {clean(said)}"
+            return self._give_up(batch[0].entry, problem, "see the remote's rules for the trunk")
+        self.trunk = None
+        self.moved += 1
+        self.session.say("trunk-moved", attempt=self.moved)
+        if self.moved < TRIES:
+            return None
+        return self._give_up(
+            self.session.entry,
+            f"trunk moved during each of {TRIES} tries",
+            f"'agentq retry {self.session.id}' when it is calmer",
+        )
+
+    def _give_up(self, entry: InProgress, problem: str, hint: str) -> StageOutcome | None:
+        """A spec that a person must look at: our own stage ends so, another one is told through the queue."""
+        self.single = False
+        if entry.id == self.session.id:
+            self._update(lambda queue: rules.leave(queue, entry.id, entry.lease.epoch))
+            return Failed(problem, hint, attention=problem)
+        self._update(lambda queue: rules.eject(queue, self.epoch, entry.id, entry.lease.epoch, problem, allowed=1))
+        return None
+
+    # ------------------------------------------------------------ the rest
+
+    def _send_back(self, entry: InProgress) -> None:
+        self._update(lambda queue: rules.send_back(queue, self.epoch, entry.id, entry.lease.epoch))
+
+    def _eject(self, entry: InProgress, tree: str) -> None:
+        services = self.session.services
+        problem = clean(self.problems.get(tree) or "its tests fail in the lane")
+        if (log := self.logs.get(tree)) is not None:
+            self._keep_log(entry.id, log)
+        allowed = services.config.agent.attempts
+        self._update(
+            lambda queue: rules.eject(queue, self.epoch, entry.id, entry.lease.epoch, problem, allowed=allowed)
+        )
+        self.session.say("lane-ejected", other=entry.id, problem=problem)
+
+    def _keep_log(self, spec_id: str, log: Path) -> None:
+        """Leave the log where the spec's owner finds it, on this host or another."""
+        mirror = self.session.services.mirror
+        try:
+            data = log.read_bytes()[-LOG_BYTES:]
+        except OSError:
+            return
+        commit = mirror.commit_file(LOG_NAME, data, f"{spec_id}: what the lane saw")
+        mirror.set_ref(_log_ref(spec_id), commit)
+        if self.session.services.store.shared:
+            mirror.publish({published(spec_id, "log"): commit})
+
+    def _freeze(self, cause: str, trunk: Trunk) -> None:
+        red = cause == "red"
+        said = self.problems.get(trunk.tree, "")
+        why = f"the tests of trunk {trunk.commit[:10]} fail: {said}" if red else "tests cannot be run here"
+        commit = trunk.commit if red else None
+        self._update(lambda queue: rules.freeze(queue, why, commit, self.epoch))
+        self.session.say("lane-frozen", text=f"the lane is frozen: {why}", hint="'agentq lane' tells more")
+
+    def _update(self, change: Transition) -> None:
+        self.session.update(change)
+
+    def _now(self) -> datetime:
+        return self.session.services.clock.now()
+
+    def close(self) -> None:
+        """End the tests and let another one lead."""
+        services = self.session.services
+        self.tests.close()
+        try:
+            if not self.over:
+                services.store.update(lambda queue: rules.resign(queue, self.epoch))
+        finally:
+            if services.machines:
+                services.machines.leading(0)
