@@ -170,9 +170,13 @@ def _batches(view: View) -> Wanted:
             full,
         )
         if not _said(view, view.chain[top - 1]).passed:
-            wanted.append((view.chain[top - 1].tree, f"{below + 1} to {top} of the lane together"))
+            wanted.append((view.chain[top - 1].tree, _together(below + 1, top)))
         below = top
     return wanted
+
+
+def _together(first: int, last: int) -> str:
+    return f"number {first} of the lane" if first == last else f"{first} to {last} of the lane together"
 
 
 def _hunt(view: View, bad: int) -> Wanted:

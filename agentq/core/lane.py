@@ -11,7 +11,7 @@ from datetime import datetime
 from agentq.core import queue as transitions
 from agentq.core.lifecycle import ACTIVE
 from agentq.core.spec import MAX_TITLE, InProgress, Lane, Leader, Place, Queue, Tested
-from agentq.core.text import clean
+from agentq.core.text import one_line
 from agentq.errors import Refused, Stale
 
 HISTORY = 64
@@ -96,18 +96,29 @@ def testing(queue: Queue, epoch: int, runs: Sequence[Tested]) -> Queue:
 
 def land(queue: Queue, epoch: int, landings: Sequence[Landing], now: datetime) -> Queue:
     """All of `landings` are completed, in this order, and the leader of an empty lane resigns. A landing that is
-    written down already changes nothing. Raises Stale when another one leads or a spec's lease was taken over:
-    then nothing of it may land."""
+    written down already changes nothing. Raises Stale when another one leads, the lane is frozen or a spec's lease
+    was taken over: then nothing of it may land."""
     leading(queue, epoch)
+    if queue.lane.frozen:
+        raise Stale("the lane was frozen meanwhile", "'agentq lane thaw' lets it go on")
     known = {(done.id, done.epoch, done.landed) for done in queue.completed}
     for one in landings:
-        if (one.spec, one.epoch, one.commit) in known:
-            continue
-        entry = transitions.owned(queue, one.spec, one.epoch)
-        if entry.place is None:
-            raise Stale(f"'{one.spec}' left the lane", "it was not landed")
-        queue = transitions.complete(queue, one.spec, one.epoch, one.commit, now)
-        queue = _lane(queue, recent=_remember(queue.lane, "1"))
+        if (one.spec, one.epoch, one.commit) not in known:
+            entry = transitions.owned(queue, one.spec, one.epoch)
+            if entry.place is None:
+                raise Stale(f"'{one.spec}' left the lane", "it was not landed")
+    return landed(queue, landings, now)
+
+
+def landed(queue: Queue, landings: Sequence[Landing], now: datetime) -> Queue:
+    """All of `landings` are on trunk, as the caller has seen: whatever became of the lane or a lease meanwhile,
+    they are completed. What is completed, or was given back, stays as it is."""
+    for one in landings:
+        entry = next((entry for entry in queue.in_progress if entry.id == one.spec), None)
+        if entry is not None:
+            epoch = entry.lease.epoch
+            queue = transitions.complete(queue, one.spec, epoch, one.commit, now, on_trunk=True)
+            queue = _lane(queue, recent=_remember(queue.lane, "1"))
     if not waiting(queue):
         return _lane(queue, leader=None, testing=())  # nothing is left to lead
     return _lane(queue, testing=()) if queue.lane.testing else queue
@@ -136,7 +147,7 @@ def freeze(queue: Queue, why: str = "", red: str | None = None, leader: int | No
     """Nothing lands until somebody thaws it, or trunk moves on from `red`, the commit whose tests fail."""
     if leader is not None:
         leading(queue, leader)
-    return _lane(queue, frozen=clean(why)[:MAX_TITLE] or True, red=red)
+    return _lane(queue, frozen=one_line(why, MAX_TITLE) or True, red=red)
 
 
 def thaw(queue: Queue) -> Queue:

@@ -35,8 +35,7 @@ class Candidate:
 
 def land(session: Session, candidate: Candidate) -> StageOutcome | None:
     """Wait in the lane until the spec landed or was ejected; None when it is to be verified again."""
-    alone = _enter(session, candidate)
-    known = candidate.trunk if alone else None
+    known = _enter(session, candidate)
     failures = session.entry.failures
     told = ""
     while True:
@@ -56,11 +55,13 @@ def land(session: Session, candidate: Candidate) -> StageOutcome | None:
         known = None
 
 
-def _enter(session: Session, candidate: Candidate) -> bool:
-    """Take a place; whether nobody else waits. Raises Stale when the lease was taken over, ExternalError when
+def _enter(session: Session, candidate: Candidate) -> Trunk | None:
+    """Take a place. Returns trunk as it was proved on, if nothing landed since and nobody else waits: then there
+    is no need to ask for it again. Raises Stale when the lease was taken over, ExternalError when
     other hosts could not get the work."""
     services = session.services
     if services.store.shared:
+        session.check_lease()  # a late one must not overwrite what its successor published
         name = lead.published(session.id)
         if why := services.mirror.publish({name: candidate.commit}):
             raise ExternalError(
@@ -71,7 +72,9 @@ def _enter(session: Session, candidate: Candidate) -> bool:
     queue = session.update(lambda queue: rules.enter(queue, session.id, session.epoch, place, seconds))
     before = [entry.id for entry in rules.waiting(queue)].index(session.id)
     session.say("lane-entered", before=before)
-    return len(rules.waiting(queue)) == 1
+    newest = queue.completed[-1].landed if queue.completed else ""
+    unmoved = not newest or services.mirror.contains(newest, candidate.trunk.commit)
+    return candidate.trunk if unmoved and len(rules.waiting(queue)) == 1 else None
 
 
 def _entry(session: Session, queue: Queue) -> InProgress | Completed:
@@ -94,7 +97,7 @@ def _tell(session: Session, queue: Queue, told: str) -> str:
 def _lead(session: Session, queue: Queue, known: Trunk | None) -> StageOutcome | None:
     """Lead the lane until our own spec has left it, or pass a moment if somebody else does. An outcome when
     leading ended our stage.
-    `known`: trunk as it was a moment ago, if that is good enough to begin with; the push expects it anyway."""
+    `known`: trunk to begin with, if there is no need to ask; the push expects it anyway."""
     services = session.services
     with services.runs.landing() as ours:
         if ours and lead.may_lead(session, queue):

@@ -83,8 +83,8 @@ def lead(session: Session, known: Trunk | None) -> StageOutcome | None:
     leader = _Leader(session, epoch, known)
     try:
         return leader.run()
-    except Stale:
-        session.say("note", text="another host leads the lane now")
+    except Stale as error:
+        session.say("note", text=f"it no longer leads the lane: {error.message}")
         return None
     finally:
         leader.close()
@@ -229,19 +229,23 @@ class _Leader:
             )
         self.session.say("pushing", commit=top, specs=[one.spec for one in landings])
 
+        now = services.clock.now()
+
         def push(move: QueueMove | None) -> tuple[str, str]:
-            if move is None:  # only the queue of one host is not fenced by the push itself
-                rules.land(services.store.read().queue, self.epoch, landings, services.clock.now())
+            if move is None:  # the push does not fence the queue of one host
+                rules.land(services.store.read().queue, self.epoch, landings, now)
             return services.mirror.push(top, trunk.commit, live.marker, move)
 
-        outcome, said, after = services.store.land(
-            lambda queue: rules.land(queue, self.epoch, landings, services.clock.now()), push
-        )
+        def change(queue: Queue) -> Queue:
+            """On one host trunk has them by now: nothing that happened meanwhile may deny it."""
+            shared = services.store.shared
+            return rules.land(queue, self.epoch, landings, now) if shared else rules.landed(queue, landings, now)
+
+        outcome, said, after = services.store.land(change, push)
         if outcome == "unknown":
             outcome = self._ask_trunk(top, trunk.commit, said)
             if outcome == "landed":
-                now = services.clock.now()
-                self._update(lambda queue: rules.land(queue, self.epoch, landings, now))
+                self._update(lambda queue: rules.landed(queue, landings, now))
         for one in landings:
             services.runs.settled(one.spec)
         if outcome == "landed":

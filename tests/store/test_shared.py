@@ -265,6 +265,23 @@ def test_a_late_push_that_arrives_before_the_second_one_counts(hub: Path, host: 
     shared.sound(hub)
 
 
+def test_a_late_push_that_a_neighbour_sees_during_the_pause_counts(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is decided again on a state that holds the first decision already."""
+    memory = shared.Memory()
+    remote = Misreported(memory, ["late"])
+
+    def pause(_seconds: float) -> None:
+        remote.arrive()
+        SharedStore(memory, host).read()
+
+    monkeypatch.setattr("agentq.store.shared.time.sleep", pause)
+    change = Adding("new")
+    queue = SharedStore(remote, host).update(change)
+    assert ids(queue) == memory.ids() == ["new-d1"] and change.decisions == 1
+
+
 @pytest.mark.parametrize("word", ["lost", "silent"])
 def test_unknown_and_unreachable_is_said_and_settled_later(hub: Path, host: Path, word: str) -> None:
     remote = Misreported(shared.branch(hub, host), [word])
@@ -331,6 +348,32 @@ def test_offline_reads_say_their_age_and_changes_are_refused(hub: Path, host: Pa
     hidden.rename(hub)
     store.update(Adding("after"))
     assert _names(hub) == ["s0", "s1", "s2", "after-d1"]
+
+
+def test_who_waited_behind_a_push_that_failed_is_told_and_nothing_comes_later(host: Path) -> None:
+    memory, waiting = shared.Memory(), Waiting(host)
+
+    class Offline(shared.Around):
+        def push(self, commit: str, expected: str) -> tuple[str, str]:
+            while waiting.get(PENDING) is None:
+                time.sleep(0.01)
+            return "offline", "no route"
+
+    def work(name: str) -> None:
+        with pytest.raises(ExternalError, match="nothing was changed"):
+            SharedStore(Offline(memory), host).update(Adding(name))
+        told.append(name)
+
+    told: list[str] = []
+    SharedStore(memory, host).read()
+    workers = [threading.Thread(target=work, args=(name,)) for name in ("first", "second")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert sorted(told) == ["first", "second"]
+    SharedStore(memory, host).update(Adding("after"))
+    assert memory.ids() == ["after-d1"]
 
 
 def test_offline_and_nothing_known(hub: Path, host: Path) -> None:

@@ -32,7 +32,9 @@ class Hub:
 
     def __init__(self, root: Path, *, bare: bool = True, timeout: float = 20) -> None:
         self.path = root / "hub"
-        subprocess.run(["git", "init", "-q", "-b", "main", *(["--bare"] if bare else []), str(self.path)], check=True)
+        subprocess.run(
+            ["git", "init", "-q", "-b", "main", *(["--bare"] if bare else []), str(self.path)], check=True
+        )
         self.queue = Mirror(root / "queue.git", str(self.path), "agentq", {}, timeout)
         self.mirror = Mirror(root / "mirror.git", str(self.path), "main", {}, timeout)
         self.others = Mirror(root / "others.git", str(self.path), "main", {}, timeout)
