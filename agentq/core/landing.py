@@ -154,25 +154,24 @@ def _red(trunk: Seen, last_pass: int) -> bool:
 
 
 def _batches(view: View) -> Wanted:
-    """The top of the first batch, and of those behind it while all before them are likely to pass. A top that is
-    being tested stays one, though the lane grew since."""
-    size, end = batch_size(view.rate, view.most), len(view.chain)
+    """The top of the first batch, and of those behind it while all before them are likely to pass."""
+    size = batch_size(view.rate, view.most)
     wanted: Wanted = []
     below = 0
-    while below < end and (not below or view.rate**below >= WORTH):
-        full = min(below + size, end)
-        top = next(
-            (
-                at
-                for at in range(min(below + view.most, end), below, -1)
-                if view.chain[at - 1].tree in view.running
-            ),
-            full,
-        )
+    while below < len(view.chain) and (not below or view.rate**below >= WORTH):
+        top = _top(view, below, size)
         if not _said(view, view.chain[top - 1]).passed:
             wanted.append((view.chain[top - 1].tree, _together(below + 1, top)))
         below = top
     return wanted
+
+
+def _top(view: View, below: int, size: int) -> int:
+    """Where the batch above `below` ends: where one that is being tested ends, though the lane or the rate changed
+    since; else it is full, or the lane is at its end."""
+    end = len(view.chain)
+    reach = range(min(below + view.most, end), below, -1)
+    return next((at for at in reach if view.chain[at - 1].tree in view.running), min(below + size, end))
 
 
 def _together(first: int, last: int) -> str:
@@ -184,7 +183,11 @@ def _hunt(view: View, bad: int) -> Wanted:
     nothing is known of what the lane would do without it."""
     if bad:
         cuts = range(1, bad + 1) if view.most == 1 else ((bad + 1) // 2,)
-        return [(view.chain[cut - 1].tree, f"the first {cut} of {bad + 1} that fail together") for cut in cuts]
+        return [
+            (view.chain[cut - 1].tree, f"the first {cut} of {bad + 1} that fail together")
+            for cut in cuts
+            if not _said(view, view.chain[cut - 1]).passed
+        ]
     first = view.chain[0]
     again = [] if _said(view, first).failed >= 2 else [(first.tree, "it failed once: again, alone on trunk")]
     return again + _next(replace(view, chain=view.without, without=()))
@@ -200,7 +203,8 @@ def _next(view: View) -> Wanted:
 
 def _test(view: View, wanted: Wanted) -> Test | Freeze:
     """As many as there are slots. Runs without a verdict blame nobody, but they end the trying."""
-    if view.seen.get(wanted[0][0], NOTHING).broken >= TRIES:
+    tried = [view.seen.get(tree, NOTHING).broken >= TRIES for tree, _ in wanted]
+    if tried[0]:
         return Freeze("broken")
-    trees, why = zip(*wanted[: view.slots], strict=True)
-    return Test(trees, why)
+    chosen = [one for one, enough in zip(wanted, tried, strict=True) if not enough][: view.slots]
+    return Test(tuple(tree for tree, _ in chosen), tuple(why for _, why in chosen))

@@ -139,7 +139,7 @@ class _Leader:
             case Test() as wanted:
                 self._test(wanted, trunk, chain, self._without(trunk, chain, queue))
             case Land(count):
-                return self._land(chain[:count], trunk)
+                return self._land(chain[: 1 if self.single else count], trunk)
             case Eject(spec, tree):
                 self._eject(next(one.entry for one in chain if one.entry.id == spec), tree)
             case Freeze(cause):

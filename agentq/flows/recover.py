@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agentq import process
+from agentq.core import lane
 from agentq.core import queue as transitions
 from agentq.core.spec import InProgress, Queue
 from agentq.errors import AgentqError, Refused, Stale
@@ -90,8 +91,7 @@ def _landed(services: Services, intent: Intent) -> str:
     def change(queue: Queue) -> Queue:
         for entry in queue.in_progress:
             if entry.id == intent.spec:
-                epoch = entry.lease.epoch
-                return transitions.complete(queue, entry.id, epoch, intent.commit, now, on_trunk=True)
+                return lane.landed(queue, [lane.Landing(entry.id, intent.epoch, intent.commit)], now)
         if any(entry.id == intent.spec for entry in queue.ready):
             return transitions.hold(queue, intent.spec, f"it is on trunk already, as {where}")
         return queue

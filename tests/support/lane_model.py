@@ -1,342 +1,399 @@
-"""A small model of the lane, explored breadth first over every order of events.
+"""The lane under every order of events, for a model checker (landing facts, "Invariants").
 
-Real: the queue with its transitions, `decide`. Modelled: trunk as the sequence of what landed on it, tests as a
-function of that sequence, two leaders with their memories, and faults with a budget for each kind: a leader that
-crashes, one that is believed dead and goes on, a run that fails for no reason, a push from outside that breaks
-trunk and another that mends it, a lease that is taken over while its spec waits.
+Three specs, two hosts that may lead, a trunk that others push to. The queue is the real one, changed by the real
+`core.queue` and `core.lane`; the leader does what the real `decide` says, one step at a time, so everything else may
+come in between. A tree is the tuple of the works in it. A leader's memory dies with it. One or two faults of `FAULTS`
+befall a history. Each mutant of the model breaks one rule; the checker has to find it.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from agentq.core import landing, lane
 from agentq.core import queue as transitions
-from agentq.core.landing import Eject, Freeze, Land, Link, Seen, Test, View, Wait
+from agentq.core.landing import NOTHING, Eject, Freeze, Land, Link, Seen, Test, View, Wait
 from agentq.core.queue import Claim
-from agentq.core.spec import Place, Queue, Spec
-from agentq.errors import Refused
+from agentq.core.spec import InProgress, Place, Queue
+from agentq.errors import Stale
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 SPECS = ("a", "b", "c")
-BREAKS, MENDS = "x", "y"
-Trunk = tuple[str, ...]
+WHO = Claim("owner", 1, NOW, timedelta(minutes=30))
+# How often each may happen: a leader dies · is slow and taken for dead · a test fails by chance · ends without a
+# verdict · trunk breaks from outside · a waiting spec's lease is taken over · a push is lost · its answer is lost ·
+# a person freezes the lane.
+FAULTS = {
+    "crash": 2,
+    "slow": 2,
+    "flake": 1,
+    "broken": 2,
+    "red": 1,
+    "takeover": 1,
+    "lost": 2,
+    "unanswered": 2,
+    "hold": 1,
+}
 
-
-class Faults(NamedTuple):
-    crashes: int = 0
-    suspicions: int = 0
-    flakes: int = 0
-    breaks: int = 0
-    takeovers: int = 0
-
-
-NO_FAULTS = Faults()
-
-
-class Leader(NamedTuple):
-    """What a process that leads remembers. `pushing`: the landings it decided on, about to be pushed."""
-
-    epoch: int
-    trunk: Trunk
-    seen: tuple[tuple[str, Seen], ...] = ()
-    runs: int = 0
-    last_pass: int = 0
-    pushing: tuple[lane.Landing, ...] = ()
-
-
-class State(NamedTuple):
-    queue: Queue
-    trunk: Trunk
-    leaders: tuple[Leader | None, Leader | None]
-    faults: Faults
-    green: frozenset[str]  # ghost: every tree that passed, or has a certificate
-
-    @property
-    def key(self) -> object:
-        """States that can do the same are the same: names of epochs and numbers of places do not matter."""
-        places = tuple((e.id, e.lease.epoch, e.place.base if e.place else None) for e in lane.waiting(self.queue))
-        rest = tuple(
-            sorted((e.id, e.failures, e.attention is None) for e in self.queue.in_progress if not e.place)
-        )
-        done = tuple((e.id, e.landed) for e in self.queue.completed)
-        led = self.queue.lane.leader.epoch if self.queue.lane.leader else 0
-        held = (self.queue.lane.frozen is not False, self.queue.lane.red, self.queue.lane.recent.count("0"))
-        return places, rest, done, led, held, self.trunk, self.leaders, self.faults, self.green
-
-
-def sha(*parts: str) -> str:
-    return hashlib.sha1("/".join(parts).encode()).hexdigest()
-
-
-def tree(trunk: Trunk) -> str:
-    return ".".join(trunk)
+Tree = tuple[str, ...]
+TRUNK: Tree = ("base",)
 
 
 class Violation(AssertionError):
-    """An invariant does not hold; the message names it."""
+    pass
 
 
-@dataclass
-class Model:
-    """`clash`: two specs whose tests pass alone and fail together. The callables are what a mutant replaces."""
+def claim(holds: bool, text: str) -> None:
+    if not holds:
+        raise Violation(text)
 
-    clash: frozenset[str] = frozenset()
-    faults: Faults = NO_FAULTS
+
+class Memory(NamedTuple):
+    """What a leader knows. `trunk`: as it was fetched, None if it is to be fetched; `pending`: decided, not done."""
+
+    epoch: int
+    trunk: Tree | None = None
+    seen: tuple[tuple[Tree, Seen], ...] = ()
+    runs: int = 0
+    last_pass: int = 0
+    pending: tuple[Any, ...] = ()
+
+
+class State(NamedTuple):
+    """`queue`: the number of an interned queue; `hosts`: sorted, for they are alike."""
+
+    queue: int
+    trunk: Tree
+    hosts: tuple[Memory | None, ...]
+    faults: tuple[str, ...]
+
+
+Step = tuple[str, State]  # a fault's name or what happened, and what came of it
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the model is made of; a mutant replaces one."""
+
     decide: Callable[[View], landing.Decision] = landing.decide
-    land: Callable[..., Queue] = lane.land
-    waiting: Callable[[Queue], list] = lane.waiting  # type: ignore[type-arg]
-    expects_trunk: bool = True
-    slots: int = 1
-    edges: dict[object, list[object]] = field(default_factory=dict)
+    land: Callable[[Queue, int, list[lane.Landing], datetime], Queue] = lane.land
+    lead: Callable[..., Queue] = lane.lead
+    resign: Callable[[Queue, int], Queue] = lane.resign
+    order: int = 1
+    rebuilds: bool = True
+    atomic: bool = True
+    old_leases: bool = True
+    most: int = landing.MOST
+    slots: int = 2
 
-    # ------------------------------------------------------------ the world
 
-    def passes(self, name: str) -> bool:
-        """What the tests of a tree say when they do not flake."""
-        parts = name.split(".")
-        broken = BREAKS in parts and MENDS not in parts
-        return not broken and not (len(self.clash) == 2 and self.clash <= set(parts))
+@cache
+def sha(what: object) -> str:
+    return hashlib.sha1(repr(what).encode()).hexdigest()
 
-    def start(self) -> State:
-        queue = Queue()
-        for name in SPECS:
-            queue = transitions.add(queue, Spec(id=name, title=name, tests="none"))
-        for name in SPECS:
-            queue = self._verifying(transitions.claim(queue, name, self._who()), name)
-        return State(queue, ("base",), (None, None), self.faults, frozenset({"base"}))
 
-    def _who(self) -> Claim:
-        return Claim("host", 1, NOW, timedelta(hours=1))
+def work(entry: InProgress) -> str:
+    """Whoever took a spec over brings other work."""
+    return f"{entry.id}{entry.lease.epoch}"
 
-    def _verifying(self, queue: Queue, name: str) -> Queue:
-        epoch = transitions.running(queue, name).lease.epoch
-        for stage in ("test", "implement"):
-            queue = transitions.begin(queue, name, epoch, stage, NOW, timedelta(hours=1))  # type: ignore[arg-type]
-            queue = transitions.finish(queue, name, epoch, stage, 1.0)  # type: ignore[arg-type]
-        return transitions.begin(queue, name, epoch, "verify", NOW, timedelta(hours=1))
+
+class Model:
+    """`bad`: the spec whose work breaks the tests, or ""; `budget`: how many faults befall a history."""
+
+    def __init__(self, bad: str, rules: Rules, budget: int) -> None:
+        self.bad, self.rules, self.budget = bad, rules, budget
+        self.queues: list[Queue] = []
+        self.numbers: dict[Any, int] = {}
+        self.made: dict[Any, int | None] = {}
+
+    # ------------------------------------------------------------ queues, each kept once
+
+    def number(self, queue: Queue) -> int:
+        led = queue.lane.leader.epoch if queue.lane.leader else 0
+        key = (
+            (queue.epoch, queue.lane.last, led, queue.lane.frozen, queue.lane.red, queue.lane.recent),
+            tuple((e.id, e.lease.epoch, e.place and (e.place.number, e.place.work), e.failures) for e in queue.in_progress),
+            tuple((done.id, done.epoch, done.landed) for done in queue.completed),
+        )  # fmt: skip
+        if key not in self.numbers:
+            transitions.check(queue)
+            self.numbers[key] = len(self.queues)
+            self.queues.append(queue)
+        return self.numbers[key]
+
+    def change(self, before: int, name: str, *given: Any) -> int | None:
+        """The queue after this transition; None if it is Stale. A second time it changes nothing more."""
+        key = (before, name, given)
+        if key not in self.made:
+            change = getattr(self, f"_{name}")
+            try:
+                after = self.number(change(self.queues[before], *given))
+            except Stale:
+                self.made[key] = None
+                return None
+            if name in ("land", "eject", "enter", "resign", "freeze"):
+                with suppress(Stale):  # refused, and nothing changed
+                    claim(self.number(change(self.queues[after], *given)) == after, f"{name} twice is not once")
+            self.made[key] = after
+        return self.made[key]
+
+    def _enter(self, queue: Queue, spec: str) -> Queue:
+        entry = transitions.running(queue, spec)
+        place = Place(number=1, work=sha(work(entry)), base=sha(TRUNK), tree=sha(TRUNK))
+        return lane.enter(queue, spec, entry.lease.epoch, place)
+
+    def _takeover(self, queue: Queue, spec: str) -> Queue:
+        return transitions.take_over(queue, spec, WHO)
+
+    def _lead(self, queue: Queue) -> Queue:
+        leader = queue.lane.leader
+        return self.rules.lead(lane.thaw(queue), "host", NOW, over=leader.epoch if leader else 0)
+
+    def _resign(self, queue: Queue, epoch: int) -> Queue:
+        return self.rules.resign(queue, epoch)
+
+    def _land(self, queue: Queue, epoch: int, landings: tuple[tuple[str, int, str], ...]) -> Queue:
+        known = {entry.id: entry.lease.epoch for entry in queue.in_progress}
+        listed = []
+        for spec, lease, commit in landings:
+            listed.append(lane.Landing(spec, lease if self.rules.old_leases else known.get(spec, lease), commit))
+        return self.rules.land(queue, epoch, listed, NOW)
+
+    def _landed(self, queue: Queue, landings: tuple[tuple[str, int, str], ...]) -> Queue:
+        return lane.landed(queue, [lane.Landing(*one) for one in landings], NOW)
+
+    def _hold(self, queue: Queue) -> Queue:
+        return lane.freeze(queue, "by hand")
+
+    def _eject(self, queue: Queue, epoch: int, spec: str, lease: int) -> Queue:
+        return lane.eject(queue, epoch, spec, lease, "its tests fail", 2)
+
+    def _freeze(self, queue: Queue, epoch: int, red: str | None) -> Queue:
+        return lane.freeze(queue, "frozen", red, epoch)
+
+    def _thaw(self, queue: Queue) -> Queue:
+        return lane.thaw(queue)
 
     # ------------------------------------------------------------ what may happen next
 
-    def successors(self, state: State) -> Iterator[State]:
-        yield from self._owners(state)
-        yield from self._outside(state)
-        for index in (0, 1):
-            yield from self._leader(state, index)
+    def steps(self, state: State) -> Iterator[Step]:
+        yield from self.outside(state)
+        for at, memory in enumerate(state.hosts):
+            if memory is None:
+                yield from self.leads(state, at)
+            else:
+                if self.may(state, "crash"):
+                    yield self.fault(self.host(state, at, None), "crash")
+                yield from self.acts(state, at, memory)
 
-    def _owners(self, state: State) -> Iterator[State]:
-        """Specs enter with a certificate for their tree on the trunk they see."""
-        for entry in state.queue.in_progress:
-            own = tree((*state.trunk, entry.id))
-            if entry.place is None and not entry.failures and self.passes(own):
-                place = Place(number=1, work=sha(entry.id), base=sha(*state.trunk), tree=sha(own))
-                queue = lane.enter(state.queue, entry.id, entry.lease.epoch, place)
-                yield state._replace(queue=queue, green=state.green | {own})
-            if entry.place is not None and state.faults.takeovers:
-                queue = transitions.take_over(state.queue, entry.id, self._who())
-                left = state.faults._replace(takeovers=state.faults.takeovers - 1)
-                yield state._replace(queue=queue, faults=left)
+    def outside(self, state: State) -> Iterator[Step]:
+        """Owners enter the lane in their order; others push to trunk; a lease is taken over; a person thaws."""
+        queue = self.queues[state.queue]
+        for index, spec in enumerate(SPECS):
+            entry = next((one for one in queue.in_progress if one.id == spec), None)
+            if entry is None or entry.failures:
+                continue
+            if entry.place is not None:
+                if self.may(state, "takeover"):
+                    yield self.fault(self.with_queue(state, "takeover", spec), "takeover")
+            elif queue.lane.last >= index:
+                yield "enter", self.with_queue(state, "enter", spec)
+        if "red" not in state.trunk:
+            if self.may(state, "red"):
+                yield self.fault(state._replace(trunk=(*state.trunk, "red")), "red")
+        elif "fix" not in state.trunk:
+            yield "fix", state._replace(trunk=(*state.trunk, "fix"))
+        if not queue.lane.frozen:
+            if self.may(state, "hold"):
+                yield self.fault(self.with_queue(state, "hold"), "hold")
+        elif queue.lane.red is None:
+            yield "thaw", self.with_queue(state, "thaw")
 
-    def _outside(self, state: State) -> Iterator[State]:
-        if state.faults.breaks and BREAKS not in state.trunk:
-            left = state.faults._replace(breaks=state.faults.breaks - 1)
-            yield state._replace(trunk=(*state.trunk, BREAKS), faults=left)
-        if BREAKS in state.trunk and MENDS not in state.trunk:
-            yield state._replace(trunk=(*state.trunk, MENDS))
-
-    def _leader(self, state: State, index: int) -> Iterator[State]:
-        leader = state.leaders[index]
-        if leader is None:
-            yield from self._takes_lead(state, index)
+    def leads(self, state: State, at: int) -> Iterator[Step]:
+        queue = self.queues[state.queue]
+        here = queue.lane
+        if not lane.waiting(queue) or (here.frozen and here.red in (None, sha(state.trunk))):
             return
-        if state.faults.crashes:
-            left = state.faults._replace(crashes=state.faults.crashes - 1)
-            yield self._with(state, index, None)._replace(faults=left)
-        yield from self._pushes(state, index, leader) if leader.pushing else self._steps(state, index, leader)
-
-    def _takes_lead(self, state: State, index: int) -> Iterator[State]:
-        box, other = state.queue.lane, state.leaders[1 - index]
-        if not lane.waiting(state.queue) or (box.frozen and box.red in (None, sha(*state.trunk))):
+        led = here.leader.epoch if here.leader else 0
+        alive = any(memory is not None and memory.epoch == led for memory in state.hosts)
+        if alive and not self.may(state, "slow"):
             return
-        faults, over = state.faults, 0
-        if box.leader is not None:
-            over = box.leader.epoch
-            if other is not None and other.epoch == over:  # it lives: only a wrong suspicion takes its lead
-                if not faults.suspicions:
-                    return
-                faults = faults._replace(suspicions=faults.suspicions - 1)
-        queue = lane.lead(lane.thaw(state.queue), "host", NOW, over=over)
-        assert queue.lane.leader is not None
-        yield self._with(
-            state._replace(queue=queue, faults=faults), index, Leader(queue.lane.leader.epoch, state.trunk)
+        after = self.with_queue(state, "lead")
+        leader = self.queues[after.queue].lane.leader
+        claim(leader is not None and leader.epoch > queue.epoch, "an epoch was handed out twice")
+        assert leader is not None
+        after = self.host(after, at, Memory(leader.epoch))
+        yield self.fault(after, "slow") if alive else ("lead", after)
+
+    def acts(self, state: State, at: int, memory: Memory) -> Iterator[Step]:
+        queue = self.queues[state.queue]
+        if memory.pending:
+            yield from getattr(self, f"do_{memory.pending[0]}")(state, at, memory)
+            return
+        mine = queue.lane.leader is not None and queue.lane.leader.epoch == memory.epoch
+        if not mine or queue.lane.frozen or not lane.waiting(queue):
+            after = self.with_queue(state, "resign", memory.epoch)
+            claim(mine or after.queue == state.queue, "somebody ended the leadership of another")
+            yield "resign", self.host(after, at, None)
+            return
+        yield from self.decides(
+            state, at, relevant(memory._replace(trunk=memory.trunk or state.trunk), queue), queue
         )
 
-    @staticmethod
-    def _with(state: State, index: int, leader: Leader | None) -> State:
-        pair = list(state.leaders)
-        pair[index] = leader
-        return state._replace(leaders=(pair[0], pair[1]))
-
-    # ------------------------------------------------------------ a leader's step
-
-    def _view(self, state: State, leader: Leader) -> View:
-        entries = self.waiting(state.queue)
-        seen = {name: Seen(passed=1) for name in state.green if name == tree(leader.trunk)} | dict(leader.seen)
-        chain, onto = [], leader.trunk
-        for entry in entries:
-            onto = (*onto, entry.id)
-            chain.append(Link(entry.id, tree(onto)))
-        if entries and entries[0].place.base == sha(*leader.trunk):
-            seen.setdefault(chain[0].tree, Seen(passed=1))
-        return View(tree(leader.trunk), tuple(chain), seen, leader.last_pass, lane.pass_rate(state.queue.lane))
-
-    def _steps(self, state: State, index: int, leader: Leader) -> Iterator[State]:
-        box = state.queue.lane
-        if box.leader is None or box.leader.epoch != leader.epoch or box.frozen:
-            yield self._ends(state, index, leader)
-            return
-        match self.decide(self._view(state, leader)):
-            case Wait():
-                yield self._ends(state, index, leader)
-            case Test(trees=(wanted, *_)):
-                yield from self._tested(state, index, leader, wanted)
+    def decides(self, state: State, at: int, memory: Memory, queue: Queue) -> Iterator[Step]:
+        assert memory.trunk is not None
+        entries = lane.waiting(queue)[:: self.rules.order]
+        chain, without = links(memory.trunk, entries), links(memory.trunk, entries[1:])
+        trees: dict[str, Tree] = {sha(tree): tree for tree in (memory.trunk, *chain, *without)}
+        view = View(
+            sha(memory.trunk), named(entries, chain), {sha(tree): seen for tree, seen in memory.seen},
+            memory.last_pass, lane.pass_rate(queue.lane), self.rules.most, self.rules.slots, named(entries[1:], without),
+        )  # fmt: skip
+        pending: tuple[Any, ...]
+        match self.rules.decide(view):
+            case Test(wanted):
+                for tree in wanted:
+                    yield from self.tested(state, at, memory, trees[tree])
+                return
             case Land(count):
                 landings = tuple(
-                    lane.Landing(e.id, e.lease.epoch, sha(e.id)) for e in self.waiting(state.queue)[:count]
+                    (one.id, one.lease.epoch, sha(tree)) for one, tree in zip(entries[:count], chain, strict=False)
                 )
-                yield self._with(state, index, leader._replace(pushing=landings))
+                works = tuple(map(work, entries[:count]))
+                pending = ("land", memory.trunk, landings, works, chain[count - 1])
             case Eject(spec):
-                yield self._with(self._ejected(state, leader, spec), index, leader)
+                pending = ("eject", spec, next(one.lease.epoch for one in entries if one.id == spec))
             case Freeze(cause):
-                if cause == "red" and self.passes(tree(leader.trunk)) and not self.faults.flakes:
-                    raise Violation("frozen although trunk is green")
-                queue = lane.freeze(state.queue, cause, sha(*leader.trunk), leader.epoch)
-                yield self._with(state._replace(queue=queue), index, leader)
+                pending = ("freeze", sha(memory.trunk) if cause == "red" else None, memory.trunk)
+            case Wait():
+                raise Violation("nothing to do though specs wait")
+        yield "decide", self.host(state, at, memory._replace(pending=pending))
 
-    def _ends(self, state: State, index: int, leader: Leader) -> State:
-        queue = lane.resign(state.queue, leader.epoch)
-        if queue.lane.leader == state.queue.lane.leader and queue.lane.leader is not None:
-            assert queue.lane.leader.epoch != leader.epoch
-        return self._with(state._replace(queue=queue), index, None)
+    def tested(self, state: State, at: int, memory: Memory, tree: Tree) -> Iterator[Step]:
+        """One run of `tree` ends: as it must, by chance, or without a verdict."""
+        known, runs = dict(memory.seen), memory.runs + 1
+        before, last = known.get(tree, NOTHING), memory.last_pass
+        failed = replace(before, failed=before.failed + 1, first_failed=before.first_failed or runs)
+        red = self.is_red(tree)
+        ends = [("fail", failed, last)] if red else [("pass", replace(before, passed=before.passed + 1), runs)]
+        if not red and self.may(state, "flake"):
+            ends.append(("flake", failed, last))
+        if self.may(state, "broken"):
+            ends.append(("broken", replace(before, broken=before.broken + 1), last))
+        for name, seen, last_pass in ends:
+            told = memory._replace(seen=tuple({**known, tree: seen}.items()), runs=runs, last_pass=last_pass)
+            after = self.host(state, at, relevant(told, self.queues[state.queue]))
+            yield self.fault(after, name) if name in FAULTS else (name, after)
 
-    def _tested(self, state: State, index: int, leader: Leader, wanted: str) -> Iterator[State]:
-        truth = self.passes(wanted)
-        yield self._heard(state, index, leader, wanted, truth)
-        if truth and state.faults.flakes:
-            left = state.faults._replace(flakes=state.faults.flakes - 1)
-            yield self._heard(state._replace(faults=left), index, leader, wanted, False)
+    def is_red(self, tree: Tree) -> bool:
+        return ("red" in tree and "fix" not in tree) or any(self.bad and one[0] == self.bad for one in tree[1:])
 
-    def _heard(self, state: State, index: int, leader: Leader, name: str, passed: bool) -> State:
-        seen = dict(leader.seen)
-        before = seen.get(name, Seen(passed=1) if name == tree(leader.trunk) and name in state.green else Seen())
-        runs = leader.runs + 1
-        if passed:
-            seen[name] = replace(before, passed=before.passed + 1)
-            state = state._replace(green=state.green | {name})
+    # ------------------------------------------------------------ what was decided is done, perhaps much later
+
+    def do_land(self, state: State, at: int, memory: Memory) -> Iterator[Step]:
+        """The push moves trunk and queue together, or nothing."""
+        _, expected, landings, works, top = memory.pending
+        again = self.host(state, at, memory._replace(pending=(), trunk=None))
+        queue = self.change(state.queue, "land", memory.epoch, landings)
+        if queue is None:
+            yield "stale", self.host(self.with_queue(state, "resign", memory.epoch), at, None)
+        elif state.trunk != expected and self.rules.rebuilds:
+            yield "moved", again
         else:
-            kept = 0 if name == tree(leader.trunk) else before.passed
-            first = before.first_failed or runs
-            seen[name] = replace(before, passed=kept, failed=before.failed + 1, first_failed=first)
-        after = leader._replace(
-            seen=tuple(sorted(seen.items())), runs=runs, last_pass=runs if passed else leader.last_pass
-        )
-        return self._with(state, index, after)
+            self.check_landing(state, memory, landings, works, top)
+            done = again._replace(trunk=top, queue=queue if self.rules.atomic else state.queue)
+            self.check_together(done)
+            yield "push", done
+            if self.may(state, "lost"):
+                yield self.fault(again, "lost")
+            # It asks trunk, and writes the same landing down again.
+            replayed = self.change(done.queue, "landed", landings) if self.rules.atomic else done.queue
+            claim(replayed == done.queue, "a landing that is written down changed something")
+            if self.may(state, "unanswered"):
+                yield self.fault(done, "unanswered")
 
-    def _ejected(self, state: State, leader: Leader, spec: str) -> State:
-        if not self.passes(tree(leader.trunk)):
-            raise Violation("an innocent is ejected: trunk itself is red")
-        if self.passes(tree((*leader.trunk, spec))):
-            raise Violation("an innocent is ejected: its tests pass on trunk")
-        entry = transitions.running(state.queue, spec)
-        return state._replace(
-            queue=lane.eject(state.queue, leader.epoch, spec, entry.lease.epoch, "red", allowed=2)
-        )
-
-    def _pushes(self, state: State, index: int, leader: Leader) -> Iterator[State]:
-        """The atomic push: trunk and queue with their expected values, or nothing."""
-        again = leader._replace(pushing=(), trunk=state.trunk)
-        if self.expects_trunk and state.trunk != leader.trunk:
-            yield self._with(state, index, again)
+    def do_eject(self, state: State, at: int, memory: Memory) -> Iterator[Step]:
+        _, spec, lease = memory.pending
+        queue = self.change(state.queue, "eject", memory.epoch, spec, lease)
+        if queue is None:
+            yield "stale", self.host(self.with_queue(state, "resign", memory.epoch), at, None)
             return
-        try:
-            queue = self.land(state.queue, leader.epoch, leader.pushing, NOW)
-        except Refused:
-            yield self._with(state, index, None)
-            return
-        self._may_land(state, leader)
-        trunk = (*leader.trunk, *(one.spec for one in leader.pushing))
-        landed = state._replace(queue=queue, trunk=trunk)
-        yield self._with(landed, index, leader._replace(pushing=(), trunk=trunk))
-        if state.faults.crashes:  # pushed, and dead before it heard so
-            left = state.faults._replace(crashes=state.faults.crashes - 1)
-            yield self._with(landed, index, None)._replace(faults=left)
+        claim(spec == self.bad or queue == state.queue, "an innocent was ejected")
+        yield "eject", self.host(state._replace(queue=queue), at, memory._replace(pending=()))
 
-    def _may_land(self, state: State, leader: Leader) -> None:
-        trunk = (*leader.trunk, *(one.spec for one in leader.pushing))
-        if tree(trunk) not in state.green:
-            raise Violation("trunk takes a tree that never passed")
-        if leader.trunk != state.trunk:
-            raise Violation("trunk is not fast-forwarded: somebody's work is reverted")
-        led = state.queue.lane.leader
-        if led is None or led.epoch != leader.epoch:
-            raise Violation("a leader that was taken over lands")
-        for one in leader.pushing:
-            if transitions.running(state.queue, one.spec).lease.epoch != one.epoch:
-                raise Violation("a lease that was taken over lands")
-        first = [entry.id for entry in lane.waiting(state.queue)][: len(leader.pushing)]
-        if first != [one.spec for one in leader.pushing]:
-            raise Violation("not first in, first out")
+    def do_freeze(self, state: State, at: int, memory: Memory) -> Iterator[Step]:
+        _, red, tree = memory.pending
+        claim(red is None or self.is_red(tree), "frozen for a green trunk")
+        queue = self.change(state.queue, "freeze", memory.epoch, red)
+        after = state if queue is None else state._replace(queue=queue)
+        yield "freeze", self.host(after, at, memory._replace(pending=()))
 
-    # ------------------------------------------------------------ exploring
+    # ------------------------------------------------------------ invariants
 
-    def explore(self) -> int:
-        """Visit every state; the number of states. Raises Violation."""
-        start = self.start()
-        todo, known, goals = deque([start]), {start.key}, []
-        while todo:
-            state = todo.popleft()
-            self._check(state)
-            if self._is_over(state):
-                goals.append(state.key)
-            following = self.edges.setdefault(state.key, [])
-            for after in self.successors(state):
-                key = after.key
-                following.append(key)
-                if key not in known:
-                    known.add(key)
-                    todo.append(after)
-        self._all_reach(goals, known)
-        return len(known)
+    def check_landing(self, state: State, memory: Memory, landings: Any, works: Tree, top: Tree) -> None:
+        queue = self.queues[state.queue]
+        leader = queue.lane.leader
+        claim(leader is not None and leader.epoch == memory.epoch, "an old epoch landed something")
+        claim(not queue.lane.frozen, "something landed in a frozen lane")
+        passed = {tree for tree, seen in memory.seen if seen.passed}
+        alone = [top[: len(top) - back] for back in range(len(works))] if self.rules.most == 1 else [top]
+        claim(passed.issuperset(alone), "a tree landed that did not pass")
+        claim(not self.is_red(top), "trunk is red by a landing")
+        claim(top[: len(state.trunk)] == state.trunk, "trunk was not fast-forwarded")
+        claim(top == (*state.trunk, *works), "the landed tree is not the merge of trunk and the works")
+        first = lane.waiting(queue)[: len(works)]
+        claim([one.id for one in first] == [one[0] for one in landings], "not first in, first out")
+        claim(tuple(map(work, first)) == works, "other work landed than the one that waits")
 
-    def _is_over(self, state: State) -> bool:
-        """All that can land has landed: what is left was ejected, or fails off the lane."""
-        left = state.queue.in_progress
-        failing = all(e.failures or not self.passes(tree((*state.trunk, e.id))) for e in left if not e.place)
-        over = failing and not any(e.place for e in left) and self.passes(tree(state.trunk))
-        return over and state.leaders == (None, None)
+    def check_together(self, state: State) -> None:
+        done = [one.id for one in self.queues[state.queue].completed]
+        landed = [one[0] for one in state.trunk if one not in ("base", "red", "fix")]
+        claim(done == landed, "completed in the queue and landed on trunk differ")
 
-    def _check(self, state: State) -> None:
-        landed = [part for part in state.trunk if part in SPECS]
-        if len(set(landed)) != len(landed):
-            raise Violation("a spec landed twice")
-        if landed != [entry.id for entry in state.queue.completed]:
-            raise Violation("trunk and queue disagree about what landed")
-        transitions.check(state.queue)
+    # ------------------------------------------------------------ helpers
 
-    def _all_reach(self, goals: list[object], known: set[object]) -> None:
-        """From every state there is a way to the end: nothing waits for ever."""
-        back: dict[object, list[object]] = {}
-        for key, following in self.edges.items():
-            for after in following:
-                back.setdefault(after, []).append(key)
-        reached, todo = set(goals), deque(goals)
-        while todo:
-            for before in back.get(todo.popleft(), ()):
-                if before not in reached:
-                    reached.add(before)
-                    todo.append(before)
-        if reached != known:
-            raise Violation(f"{len(known - reached)} states never come to an end")
+    def with_queue(self, state: State, name: str, *given: Any) -> State:
+        after = self.change(state.queue, name, *given)
+        return state if after is None else state._replace(queue=after)
+
+    @staticmethod
+    def host(state: State, at: int, memory: Memory | None) -> State:
+        hosts = [*state.hosts[:at], memory, *state.hosts[at + 1 :]]
+        return state._replace(hosts=tuple(sorted(hosts, key=lambda one: one.epoch if one else 0)))
+
+    def may(self, state: State, fault: str) -> bool:
+        return len(state.faults) < self.budget and state.faults.count(fault) < FAULTS[fault]
+
+    @staticmethod
+    def fault(after: State, name: str) -> Step:
+        return name, after._replace(faults=tuple(sorted((*after.faults, name))))
+
+
+def links(trunk: Tree, entries: list[InProgress]) -> list[Tree]:
+    return [(*trunk, *(work(one) for one in entries[: index + 1])) for index in range(len(entries))]
+
+
+def named(entries: list[InProgress], trees: list[Tree]) -> tuple[Link, ...]:
+    return tuple(Link(one.id, sha(tree)) for one, tree in zip(entries, trees, strict=True))
+
+
+def relevant(memory: Memory, queue: Queue) -> Memory:
+    """The memory without what cannot matter any more: results of trees that cannot come again, by how much one run
+    was later than another, counts above three. It only makes equal what behaves equally."""
+    assert memory.trunk is not None
+    works = {work(entry) for entry in queue.in_progress}
+    size = len(memory.trunk)
+    kept = [
+        (tree, seen) for tree, seen in memory.seen if tree[:size] == memory.trunk and works.issuperset(tree[size:])
+    ]
+    ranks = sorted({0, memory.last_pass, *(seen.first_failed for _, seen in kept)})
+    counted = [
+        (tree, Seen(min(one.passed, 3), min(one.failed, 3), one.broken, ranks.index(one.first_failed)))
+        for tree, one in kept
+    ]
+    seen = tuple(sorted(counted, key=lambda pair: pair[0]))
+    return memory._replace(seen=seen, runs=len(ranks), last_pass=ranks.index(memory.last_pass))
