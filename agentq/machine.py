@@ -148,6 +148,11 @@ def render(proposal: MachineProposal, name: str, type: str = "", workspaces: str
             p.playwright_workers,
         ),
         ("", "test_workers", p.test_workers),
+        (
+            "Test runs of the landing lane at once. More than one also tests the next batch ahead.",
+            "verifications",
+            1,
+        ),
         ("Folder of the workspaces, absolute or with '~/'. Empty: the default.", "workspaces", workspaces),
     ]
     lines = ["# This host, for agentq. Not committed: every host has its own.", ""]

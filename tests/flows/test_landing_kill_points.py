@@ -35,7 +35,7 @@ def _tried(world: World, server: Server, step: int, name: str) -> None:
     rc, said = server("settle", project)
     assert rc == 0, f"killed at step {step} ({name}): {said}"
     try:
-        settled(project, leaderless=before == list(NAMES))  # see test_a_dead_leader_does_not_stay
+        settled(project)
     except AssertionError as error:
         raise AssertionError(f"killed at step {step}: {name}") from error
 

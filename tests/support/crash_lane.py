@@ -262,9 +262,9 @@ def closed(project: Project) -> bool:
     return {row[0]: int(row[1]) for row in rows if row} == {one["id"]: one["epoch"] for one in done}
 
 
-def settled(project: Project, names: tuple[str, ...] = NAMES, *, leaderless: bool = False) -> None:
+def settled(project: Project, names: tuple[str, ...] = NAMES) -> None:
     """Everything that must hold in the end: each landed once, as its own change and nothing else, and the queue
-    knows; nothing is left. `leaderless`: a dead leader may stand in the empty lane."""
+    knows; nothing is left."""
     queue, git = project.queue, project.git
     rows = git("log", "--first-parent", "--reverse", "--format=%H %P", "main", cwd=project.hub).splitlines()
     landed = dict(zip(project.landings(), rows[-len(names) :], strict=False))
@@ -273,7 +273,7 @@ def settled(project: Project, names: tuple[str, ...] = NAMES, *, leaderless: boo
         name: row.split()[0] for name, row in landed.items()
     }
     assert queue["ready"] == [] and queue["in_progress"] == []
-    assert leaderless or ("leader" not in queue["lane"] and "testing" not in queue["lane"]), queue["lane"]
+    assert "leader" not in queue["lane"] and "testing" not in queue["lane"], queue["lane"]
     for name, row in landed.items():
         commit, parent = row.split()
         changed = git("diff-tree", "-r", "--name-status", parent, commit, cwd=project.hub).splitlines()
