@@ -57,14 +57,15 @@ def strip_git(environment: dict[str, str]) -> None:
         del environment[name]
 
 
-def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None) -> "Base":
-    """Raises UserError outside a repository, ConfigError on bad settings."""
+def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None, *, person: bool = True) -> "Base":
+    """`person`: somebody sees what this command says. Raises UserError outside a repository and, to a person, when
+    the copy of a shared queue was edited by hand; ConfigError on bad settings."""
     from agentq.flows.services import Base
 
     repo = repository.find((start or Path.cwd()).resolve())
     config = settings.load(repo.root, dict(os.environ), overrides or {})
     runs = Runs(repo.state)
-    store = queue_store(repo, config)
+    store = queue_store(repo, config, check_copy=person)
 
     def look() -> "Situation":
         from agentq.core import board
@@ -93,8 +94,8 @@ def workspaces_root(repo: Repository, config: Config, env: Mapping[str, str]) ->
     return root
 
 
-def queue_store(repo: Repository, config: Config) -> "QueueStore":
-    """Where the queue of this clone lives. Raises UserError when the copy of a shared one was edited by hand."""
+def queue_store(repo: Repository, config: Config, *, check_copy: bool) -> "QueueStore":
+    """Where the queue of this clone lives."""
     from agentq.store.file import FileStore
 
     branch = repo.shared_branch(config.trunk.remote, config.shared.branch)
@@ -105,7 +106,8 @@ def queue_store(repo: Repository, config: Config) -> "QueueStore":
 
     remote = queue_branch(repo, config, branch)
     store = SharedStore(remote, remote.path.parent, WorkingCopy(repo.queue_file, repo.state))
-    store.check_copy()
+    if check_copy:
+        store.check_copy()
     return store
 
 

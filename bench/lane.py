@@ -7,7 +7,7 @@ and one test run at a time, each tested on trunk before it lands, a failure run 
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -130,13 +130,10 @@ class Play:
         tree = min(self.running, key=lambda one: self.running[one])
         self.minutes = self.running.pop(tree)
         self.ended += 1
+        failed = tree in self.broken or self.dice.random() < self.setting.flake
         before = self.seen.get(tree, landing.NOTHING)
-        if tree in self.broken or self.dice.random() < self.setting.flake:
-            first = before.first_failed or self.ended
-            self.seen[tree] = replace(before, failed=before.failed + 1, first_failed=first)
-        else:
-            self.seen[tree] = replace(before, passed=before.passed + 1)
-            self.last_pass = self.ended
+        self.seen[tree] = before.heard("failed" if failed else "passed", self.ended)
+        self.last_pass = self.last_pass if failed else self.ended
 
 
 def play(setting: Setting, seed: int) -> Played:

@@ -168,7 +168,7 @@ def _recommended(
     from agentq import wiring
     from agentq.core import queue
 
-    base = wiring.base()
+    base = wiring.base(person=not worker)
     if spec_id is None:
         spec_id = _recommend(base, stage, yes=yes, no_input=no_input, stream=stream)
         if not spec_id:

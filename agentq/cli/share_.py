@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from agentq.flows.share import Plan
 
 _WORDS = {
-    "create": "the queue of this clone ({specs} specs) becomes {where}; all clones of the remote then work on it",
-    "join": "{where} is there already ({specs} specs): this clone joins, and what it has is set aside",
-    "take": "{where} becomes this clone's queue ({specs} specs) and is removed; other clones lose it",
+    "create": "the queue of this clone ({specs}) becomes {where}; all clones of the remote then work on it",
+    "join": "{where} is there already ({specs}): this clone joins, and what it has is set aside",
+    "take": "{where} becomes this clone's queue ({specs}) and is removed; other clones lose it",
     "leave": "{where} holds no queue.json: it stays as it is, and this clone uses its own queue",
-    "adopt": "{where} is gone: its last known copy ({specs} specs) becomes this clone's queue",
+    "adopt": "{where} is gone: its last known copy ({specs}) becomes this clone's queue",
 }
 
 
@@ -51,10 +51,14 @@ def unshare(
 
 
 def _confirm(plan: "Plan", question: str, yes: bool, no_input: bool, json: bool) -> None:
+    from agentq import live, render
+    from agentq.core.text import plural
+
     if not json:
-        print(_WORDS[plan.action].format(specs=plan.specs, where=plan.where))
+        out = live.console()
+        render.paragraph(out, _WORDS[plan.action].format(specs=plural(plan.specs, "spec"), where=plan.where))
         for note in plan.notes:
-            print(f"note: {note}")
+            render.paragraph(out, note, first="note: ", then="      ")
     require_yes(question, yes=yes, no_input=no_input or json)
 
 

@@ -10,6 +10,7 @@ rerun of trunk and the suspect alone, and seldom a run more than the bisect need
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 MOST = 8
 HALF = 0.5
@@ -18,6 +19,7 @@ WORTH = 0.75
 # Runs of one tree without a verdict before nobody believes in the next.
 TRIES = 3
 
+Verdict = Literal["passed", "failed", "broken"]
 Wanted = list[tuple[str, str]]  # (tree, why), most wanted first
 
 
@@ -31,13 +33,22 @@ class Link:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the runs of one tree said. `broken`: runs that ended without a verdict (no database, no set-up).
-    `first_failed`: position of the first failure among all runs of this leader; 0 for none."""
+    """What the runs of one tree said. `passed` and `failed`: runs since the other last happened, so one of them is
+    0. `broken`: runs that ended without a verdict (no database, no set-up). `first_failed`: position of the first
+    of `failed` among all runs of this leader; 0 for none."""
 
     passed: int = 0
     failed: int = 0
     broken: int = 0
     first_failed: int = 0
+
+    def heard(self, verdict: Verdict, position: int) -> "Seen":
+        """After one more run, at `position`: what it said before says nothing about now."""
+        if verdict == "passed":
+            return Seen(self.passed + 1, broken=self.broken)
+        if verdict == "failed":
+            return Seen(0, self.failed + 1, self.broken, self.first_failed or position)
+        return replace(self, broken=self.broken + 1)
 
 
 NOTHING = Seen()
@@ -122,7 +133,7 @@ def decide(view: View) -> Decision:
     if trunk.passed and view.last_pass > suspect.first_failed:
         if bad == 0 and suspect.failed >= 2:
             return Eject(view.chain[0].spec, view.chain[0].tree)
-    elif _red(trunk, view.last_pass):
+    elif trunk.failed >= 2:
         return Freeze("red")
     wanted = _hunt(view, bad)
     if not trunk.passed or not wanted:
@@ -143,14 +154,8 @@ def _green(view: View) -> int:
 
 
 def _bad(view: View) -> int | None:
-    """The first of the chain whose tree failed and never passed. What did both is green: it failed by chance."""
-    said = (_said(view, link) for link in view.chain)
-    return next((at for at, seen in enumerate(said) if seen.failed and not seen.passed), None)
-
-
-def _red(trunk: Seen, last_pass: int) -> bool:
-    """Whether trunk failed twice and did not pass since."""
-    return trunk.failed >= 2 and (trunk.failed >= trunk.passed + 2 or last_pass < trunk.first_failed)
+    """The first of the chain whose tree failed. What passed since is green: it failed by chance."""
+    return next((at for at, link in enumerate(view.chain) if _said(view, link).failed), None)
 
 
 def _batches(view: View) -> Wanted:

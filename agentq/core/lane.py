@@ -66,13 +66,16 @@ def leave(queue: Queue, spec_id: str, epoch: int) -> Queue:
 
 def lead(queue: Queue, machine: str, now: datetime, *, over: int = 0) -> Queue:
     """`machine` leads the lane under a new epoch. The caller has made sure that the leader of epoch `over`, if
-    there is one, is dead or its own. Raises Refused when another one leads."""
-    leader = queue.lane.leader
+    there is one, is dead or its own, and that trunk moved on from a red commit. Raises Refused when another one
+    leads, or somebody froze the lane by hand."""
+    leader, lane = queue.lane.leader, queue.lane
     if leader is not None and leader.epoch != over:
         raise Refused(f"{leader.machine} leads the lane")
+    if lane.frozen and lane.red is None:
+        raise Refused("the lane is frozen", "'agentq lane thaw' lets it go on")
     epoch = queue.epoch + 1
     fresh = Leader(machine=machine, epoch=epoch, since=now)
-    return _lane(queue.model_copy(update={"epoch": epoch}), leader=fresh, testing=())
+    return _lane(queue.model_copy(update={"epoch": epoch}), leader=fresh, testing=(), frozen=False, red=None)
 
 
 def leading(queue: Queue, epoch: int) -> Leader:
@@ -144,9 +147,12 @@ def eject(queue: Queue, leader: int, spec_id: str, epoch: int, problem: str, all
 
 
 def freeze(queue: Queue, why: str = "", red: str | None = None, leader: int | None = None) -> Queue:
-    """Nothing lands until somebody thaws it, or trunk moves on from `red`, the commit whose tests fail."""
+    """Nothing lands until somebody thaws it, or trunk moves on from `red`, the commit whose tests fail. A leader
+    does not freeze what is frozen: the word of a person stands."""
     if leader is not None:
         leading(queue, leader)
+        if queue.lane.frozen:
+            return queue
     return _lane(queue, frozen=one_line(why, MAX_TITLE) or True, red=red)
 
 

@@ -6,15 +6,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from agentq.core.landing import Verdict
 from agentq.core.spec import Tested
 from agentq.errors import AgentqError
 from agentq.flows.outcome import Failed
 from agentq.flows.proof import prove
 from agentq.flows.session import Session
-
-Verdict = Literal["passed", "failed", "broken", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class _Running:
     slot: int
     shown: Tested
     cancelled: threading.Event
-    future: "Future[Finished]"
+    future: "Future[Finished | None]"
 
 
 class LaneTests:
@@ -79,15 +77,15 @@ class LaneTests:
         wait_for(futures, timeout=seconds, return_when=FIRST_COMPLETED)
         ended = [tree for tree, one in self._running.items() if one.future.done()]
         found = [self._running.pop(tree).future.result() for tree in ended]
-        return [one for one in found if one.verdict != "stopped"]
+        return [one for one in found if one is not None]
 
     def close(self) -> None:
         self.keep(set())
         self._pool.shutdown(wait=True)
 
 
-def _run(session: Session, slot: int, tree: str, commit: str, specs: tuple[str, ...]) -> Finished:
-    """One run, in a thread of its own."""
+def _run(session: Session, slot: int, tree: str, commit: str, specs: tuple[str, ...]) -> Finished | None:
+    """One run, in a thread of its own; None if it was stopped."""
     checkout = session.services.workspaces.proof_path(f"lane-{slot}")
     name = f"lane-{slot}"
     try:
@@ -97,6 +95,6 @@ def _run(session: Session, slot: int, tree: str, commit: str, specs: tuple[str, 
     if outcome is None:
         return Finished(tree, specs, "passed")
     if not isinstance(outcome, Failed):
-        return Finished(tree, specs, "stopped")
+        return None
     logs = sorted(session.evidence.folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime_ns)
     return Finished(tree, specs, "failed", outcome.problem, logs[-1] if logs else None)

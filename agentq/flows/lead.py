@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agentq.core import landing
 from agentq.core import lane as rules
-from agentq.core.landing import Eject, Freeze, Land, Link, Seen, Test, Wait
+from agentq.core.landing import NOTHING, Eject, Freeze, Land, Link, Seen, Test, Wait
 from agentq.core.queue import Transition
 from agentq.core.spec import InProgress, Queue, Tested
 from agentq.core.text import clean
@@ -73,9 +73,9 @@ def lead(session: Session, known: Trunk | None) -> StageOutcome | None:
     over = queue.lane.leader.epoch if queue.lane.leader else 0
     machine, now = services.config.machine.name, services.clock.now()
     try:
-        taken = services.store.update(lambda queue: rules.lead(rules.thaw(queue), machine, now, over=over))
+        taken = services.store.update(lambda queue: rules.lead(queue, machine, now, over=over))
     except Refused:
-        return None  # another host was faster
+        return None  # another host was faster, or somebody froze the lane
     assert taken.lane.leader is not None
     epoch = taken.lane.leader.epoch
     if services.machines:
@@ -194,22 +194,14 @@ class _Leader:
         shown = self.tests.shown()
         self._update(lambda queue: rules.testing(queue, self.epoch, shown))
         for done in self.tests.wait(POLL_SECONDS):
-            self._heard(done, trunk)
+            self._heard(done)
 
-    def _heard(self, done: Finished, trunk: Trunk) -> None:
-        before = self.seen.get(done.tree, Seen())
+    def _heard(self, done: Finished) -> None:
         self.runs += 1
         self.session.say("lane-tested", specs=list(done.specs), verdict=done.verdict, problem=done.problem)
         if done.verdict == "passed":
             self.last_pass = self.runs
-            self.seen[done.tree] = replace(before, passed=before.passed + 1)
-        elif done.verdict == "failed":
-            # What trunk's tests said before says nothing about now.
-            passed = 0 if done.tree == trunk.tree else before.passed
-            first = before.first_failed or self.runs
-            self.seen[done.tree] = replace(before, passed=passed, failed=before.failed + 1, first_failed=first)
-        elif done.verdict == "broken":
-            self.seen[done.tree] = replace(before, broken=before.broken + 1)
+        self.seen[done.tree] = self.seen.get(done.tree, NOTHING).heard(done.verdict, self.runs)
         self.problems[done.tree] = done.problem
         if done.log is not None:
             self.logs[done.tree] = done.log

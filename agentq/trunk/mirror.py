@@ -14,18 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentq.core import attributes
 from agentq.core.text import clean
 from agentq.errors import ExternalError, GitError, Refused
 from agentq.locks import lock
 from agentq.trunk import folder
 from agentq.trunk.git import Git, Output, reason
 from agentq.trunk.intake import Intake
-from agentq.trunk.push import Delivery
+from agentq.trunk.push import FETCH, Delivery
 
 TRUNK = "refs/agentq/trunk"
 WATCHED = "refs/agentq/watched"
 _SHADES = {"+": 32, "-": 31, "@": 36}
-_UNION = re.compile(rb"\bmerge=union\b")
 SPEC_TRAILER, EPOCH_TRAILER = "Agentq-Spec", "Agentq-Epoch"
 
 
@@ -130,13 +130,11 @@ class Mirror(Intake, Delivery):
                 output = self._fetch_once()
             if output.rc:
                 raise GitError(["fetch"], output.rc, reason(output.stderr), self._fetch_hint(output.stderr))
-            files = (f"{TRUNK}:{path}" for path in (".gitattributes", *paths))
-            commit, tree, watched, attributes, *found = self._objects(
-                [TRUNK, f"{TRUNK}^{{tree}}", WATCHED, *files]
-            )
+            files = (f"{TRUNK}:{path}" for path in paths)
+            commit, tree, watched, *found = self._objects([TRUNK, f"{TRUNK}^{{tree}}", WATCHED, *files])
             if commit is None or tree is None:
                 raise GitError(["cat-file"], 1, f"{TRUNK} cannot be read")
-            self._copy_attributes(attributes[1] if attributes else b"")
+            self._write_attributes(tree[0])
             if self._watch and watched:
                 raise Refused(
                     f"the queue is shared on branch '{self._watch}' of the remote, and this clone does not use it",
@@ -148,11 +146,9 @@ class Mirror(Intake, Delivery):
     def _fetch_once(self) -> Output:
         # A pattern, because a branch that is not there must not fail the fetch.
         watched = [f"+refs/heads/{self._watch}*:{WATCHED}*"] if self._watch else []
-        return self.git.ask(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *(["--prune"] if watched else []),
-            "--end-of-options", self.url, f"+refs/heads/{self.branch}:{TRUNK}", *watched,
-            timeout=self._timeout, env=self._network,
-        )  # fmt: skip
+        prune = ["--prune"] if watched else []
+        wanted = [f"+refs/heads/{self.branch}:{TRUNK}", *watched]
+        return self.reach(*FETCH, *prune, "--end-of-options", self.url, *wanted)
 
     def _remove_stale_lock(self) -> bool:
         """Whether a git that was killed had left trunk's ref locked. Only under our own lock, and only if no
@@ -185,13 +181,21 @@ class Mirror(Intake, Delivery):
             out = rest[size + 1 :]
         return found
 
-    def _copy_attributes(self, wanted: bytes) -> None:
-        """merge-tree in a bare repository does not read the tree's own .gitattributes on git 2.39 (landing fact
-        7). Not into info/attributes: that would outrank a .gitattributes further down where files are read.
-        `merge=union` counts as an ordinary merge: it never stops, whatever both sides did (landing fact 4)."""
-        wanted = _UNION.sub(b"merge", wanted)
-        if (self._attributes.read_bytes() if self._attributes.exists() else b"") != wanted:
-            self._attributes.write_bytes(wanted)
+    def _write_attributes(self, tree: str) -> None:
+        """The attributes of trunk's tree for `rebase`. The first line names the tree they were read from."""
+        stamp = f"# {tree}\n".encode()
+        try:
+            with self._attributes.open("rb") as written:
+                if written.readline() == stamp:
+                    return
+        except FileNotFoundError:
+            pass
+        found = self.blobs(tree, [attributes.NAME])
+        contents = self._objects(list(found.values())) if found else []
+        texts = {path: item[1] for path, item in zip(found, contents, strict=True) if item}
+        temporary = self._attributes.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(stamp + attributes.compiled(texts))
+        os.replace(temporary, self._attributes)
 
     @property
     def _attributes(self) -> Path:

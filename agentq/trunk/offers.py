@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from agentq.errors import GitError
 from agentq.trunk.git import reason
 from agentq.trunk.mirror import Mirror
+from agentq.trunk.push import FETCH
 
 
 def _remote(spec_id: str) -> str:
@@ -18,10 +19,8 @@ def _remote(spec_id: str) -> str:
 def listed(mirror: Mirror, spec_id: str) -> dict[str, str]:
     """name → commit of what is there. Raises GitError when the remote does not answer."""
     prefix = _remote(spec_id)
-    output = mirror.git.ask(
-        "ls-remote", "--quiet", "--end-of-options", mirror.url, f"{prefix}*", timeout=mirror._timeout,
-        env={**mirror._network, "GIT_LITERAL_PATHSPECS": "0"},
-    )  # fmt: skip
+    asked = ("ls-remote", "--quiet", "--end-of-options", mirror.url, f"{prefix}*")
+    output = mirror.reach(*asked, env={"GIT_LITERAL_PATHSPECS": "0"})
     if output.rc:
         raise GitError(["ls-remote"], output.rc, reason(output.stderr))
     pairs = (line.partition("\t") for line in output.text.splitlines())
@@ -32,21 +31,19 @@ def bring(mirror: Mirror, spec_id: str, found: Mapping[str, str], local: str) ->
     """Fetch these (name → commit) into the mirror, below the ref `local`. Raises GitError when one of them moved
     or cannot be had."""
     names = [f"+{_remote(spec_id)}{name}:{local}/{name}" for name in found]
-    mirror.git(
-        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", mirror.url, *names,
-        timeout=mirror._timeout, env=mirror._network,
-    )  # fmt: skip
+    output = mirror.reach(*FETCH, "--end-of-options", mirror.url, *names)
+    if output.rc:
+        raise GitError(["fetch"], output.rc, reason(output.stderr))
 
 
 def push(mirror: Mirror, spec_id: str, changes: Mapping[str, tuple[str, str]]) -> tuple[set[str], str]:
     """Put these there: name → (commit, or '' to remove it; what is expected there, '' for nothing). Returns the
     names that are as wanted now, and what git said of the others."""
     prefix = _remote(spec_id)
-    output = mirror.git.ask(
+    output = mirror.reach(
         "push", "--porcelain", "--no-verify",
         *(f"--force-with-lease={prefix}{name}:{old}" for name, (_, old) in changes.items()),
         "--end-of-options", mirror.url, *(f"{new}:{prefix}{name}" for name, (new, _) in changes.items()),
-        timeout=mirror._timeout, env=mirror._network,
     )  # fmt: skip
     done, said = set(), "" if output.rc == 0 else reason(output.stderr)
     for line in output.text.splitlines():

@@ -10,6 +10,7 @@ from agentq.trunk.git import Git, Output, reason
 _STALE = ("stale info", "fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref")
 _NO_REPORT = "[remote failure]"  # it hung up before it said what it did
 _LOST_TOGETHER = "atomic transaction failed"  # which ref was at fault stands in what the remote said beside it
+FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
 _CANNOT = "does not support --atomic"
 
 
@@ -42,28 +43,29 @@ class Delivery:
     _network: dict[str, str]
     _timeout: float
 
+    def reach(self, *args: str, env: Mapping[str, str] | None = None) -> Output:
+        """Run a git command that speaks with the remote, with the person's settings for the network."""
+        return self.git.ask(*args, timeout=self._timeout, env={**self._network, **(env or {})})
+
     def push(self, commit: str, expected: str, marker: str = "", also: QueueRef | None = None) -> Answer:
         """Move trunk from `expected` to `commit`, and the shared queue with it in one atomic push if `also` says
         so. `marker` names the run in the environment of the push, so that it is found if we are killed."""
         ref = f"refs/heads/{self.branch}"
         moves = [(ref, commit, expected), *([(also.ref, also.commit, also.expected)] if also else [])]
-        env = {**self._network, **({"AGENTQ_RUN": marker} if marker else {})}
+        env = {"AGENTQ_RUN": marker} if marker else {}
         if also:
             env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(also.objects)
-        output = self.git.ask(
+        output = self.reach(
             "push", "--porcelain", "--no-verify", *(["--atomic"] if also else []),
             *(f"--force-with-lease={name}:{old}" for name, _, old in moves),
-            "--end-of-options", self.url, *(f"{new}:{name}" for name, new, _ in moves),
-            timeout=self._timeout, env=env,
+            "--end-of-options", self.url, *(f"{new}:{name}" for name, new, _ in moves), env=env,
         )  # fmt: skip
         return understand(output, ref, also.ref if also else "")
 
     def publish(self, commits: Mapping[str, str]) -> str:
         """Put commits (full ref name on the remote → commit) where other hosts find them; '' or why not."""
-        output = self.git.ask(
-            "push", "--quiet", "--no-verify", "--force", "--end-of-options", self.url,
-            *(f"{commit}:{name}" for name, commit in commits.items()), timeout=self._timeout, env=self._network,
-        )  # fmt: skip
+        refs = (f"{commit}:{name}" for name, commit in commits.items())
+        output = self.reach("push", "--quiet", "--no-verify", "--force", "--end-of-options", self.url, *refs)
         return reason(output.stderr) or "the push failed" if output.rc else ""
 
     def obtain(self, commit: str, ref: str) -> bool:
@@ -77,10 +79,7 @@ class Delivery:
     def fetch_ref(self, ref: str) -> str:
         """The object that `ref` names on the remote, brought here; '' if there is none."""
         own = f"refs/agentq/obtained/{ref.removeprefix('refs/agentq/')}"
-        output = self.git.ask(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url,
-            f"+{ref}:{own}", timeout=self._timeout, env=self._network,
-        )  # fmt: skip
+        output = self.reach(*FETCH, "--end-of-options", self.url, f"+{ref}:{own}")
         return "" if output.rc else self.git.ask("rev-parse", "--verify", "--quiet", own).text
 
 

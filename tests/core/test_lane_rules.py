@@ -174,6 +174,17 @@ def test_nothing_lands_in_a_frozen_lane() -> None:
         lane.land(lane.freeze(queue, "by hand"), epoch, [Landing("a", 1, commit(1))], NOW)
 
 
+def test_a_person_froze_it() -> None:
+    """No leader gives another reason for it, and nobody leads until a person thaws it."""
+    queue, epoch = led("a")
+    held = lane.freeze(queue, "by hand")
+    assert lane.freeze(held, "trunk is red", BASE, epoch) is held
+    with pytest.raises(Refused, match="frozen"):
+        lane.lead(held, "other", NOW, over=epoch)
+    red = lane.lead(lane.freeze(queue, "trunk is red", BASE, epoch), "other", NOW, over=epoch)
+    assert (red.lane.frozen, red.lane.red) == (False, None)
+
+
 WHATEVER: dict[str, Callable[[Queue], Queue]] = {
     "nothing": lambda queue: queue,
     "frozen": lambda queue: lane.freeze(queue, "by hand"),
@@ -280,7 +291,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.done: list[str] = []
         self.leader = 0
         self.epochs = [*range(1, len(IDS) + 1)]
-        self.recent = ""
+        self.recent = self.frozen = ""
         self.works = 0
 
     def refused(self, change: Callable[[Queue], Queue]) -> bool:
@@ -325,9 +336,10 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(over=st.booleans())
     def lead(self, over: bool) -> None:
         refused = self.refused(lambda queue: lane.lead(queue, "host", NOW, over=self.leader if over else 0))
-        assert refused == (bool(self.leader) and not over)
+        held = self.frozen == "by hand"
+        assert refused == ((bool(self.leader) and not over) or held)
         if not refused:
-            self.leader = self.handed_out()
+            self.leader, self.frozen = self.handed_out(), ""
 
     def handed_out(self) -> int:
         assert self.queue.epoch not in self.epochs
@@ -346,8 +358,7 @@ class LaneMachine(RuleBasedStateMachine):
         chosen = self.line[:count] + (outside[:1] if stranger else [])
         landings = [Landing(name, self.items[name].epoch, commit(self.items[name].work)) for name in chosen]
         refused = self.refused(lambda queue: lane.land(queue, self.leader - late, landings, NOW))
-        frozen = bool(self.queue.lane.frozen)
-        assert refused == (late or not self.leader or frozen or bool(stranger and outside))
+        assert refused == (late or not self.leader or bool(self.frozen) or bool(stranger and outside))
         if not refused:
             for name in chosen:
                 self.gone(name)
@@ -371,18 +382,26 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(late=st.booleans())
     def freeze(self, late: bool) -> None:
-        refused = self.refused(lambda queue: lane.freeze(queue, "why", BASE, self.leader - late))
+        refused = self.refused(lambda queue: lane.freeze(queue, "red", BASE, self.leader - late))
         assert refused == (late or not self.leader)
+        self.frozen = self.frozen or ("" if refused else "red")
+
+    @rule()
+    def freeze_by_hand(self) -> None:
+        assert not self.refused(lambda queue: lane.freeze(queue, "by hand"))
+        self.frozen = "by hand"
 
     @rule()
     def thaw(self) -> None:
         assert not self.refused(lane.thaw)
-        assert (self.queue.lane.frozen, self.queue.lane.red) == (False, None)
+        self.frozen = ""
 
     @invariant()
     def agrees(self) -> None:
         transitions.check(self.queue)
         assert names(self.queue) == self.line
+        assert self.queue.lane.frozen == (self.frozen or False)
+        assert self.queue.lane.red == (BASE if self.frozen == "red" else None)
         assert [done.id for done in self.queue.completed] == self.done
         assert (self.queue.lane.leader.epoch if self.queue.lane.leader else 0) == self.leader
         assert self.queue.lane.recent == self.recent

@@ -229,7 +229,6 @@ def test_lock_files_of_trunk_are_never_merged_by_lines(tmp_path: Path) -> None:
     assert not merged.conflicts and text == LONG.replace("a\n", "A\n").replace("g\n", "G\n")
 
 
-@pytest.mark.xfail(strict=True, reason="only the .gitattributes at trunk's top is copied (trunk/mirror.py)")
 def test_a_gitattributes_further_down_counts_too(tmp_path: Path) -> None:
     merged, _ = _merged(tmp_path, {"web/.gitattributes": "*.lock -merge\n"}, "web/x.lock", *BOTH_ENDS)
     assert merged.conflicts

@@ -9,7 +9,7 @@ befall a history. Each mutant of the model breaks one rule; the checker has to f
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -151,7 +151,7 @@ class Model:
 
     def _lead(self, queue: Queue) -> Queue:
         leader = queue.lane.leader
-        return self.rules.lead(lane.thaw(queue), "host", NOW, over=leader.epoch if leader else 0)
+        return self.rules.lead(queue, "host", NOW, over=leader.epoch if leader else 0)
 
     def _resign(self, queue: Queue, epoch: int) -> Queue:
         return self.rules.resign(queue, epoch)
@@ -277,13 +277,12 @@ class Model:
         """One run of `tree` ends: as it must, by chance, or without a verdict."""
         known, runs = dict(memory.seen), memory.runs + 1
         before, last = known.get(tree, NOTHING), memory.last_pass
-        failed = replace(before, failed=before.failed + 1, first_failed=before.first_failed or runs)
-        red = self.is_red(tree)
-        ends = [("fail", failed, last)] if red else [("pass", replace(before, passed=before.passed + 1), runs)]
+        failed, red = before.heard("failed", runs), self.is_red(tree)
+        ends = [("fail", failed, last)] if red else [("pass", before.heard("passed", runs), runs)]
         if not red and self.may(state, "flake"):
             ends.append(("flake", failed, last))
         if self.may(state, "broken"):
-            ends.append(("broken", replace(before, broken=before.broken + 1), last))
+            ends.append(("broken", before.heard("broken", runs), last))
         for name, seen, last_pass in ends:
             told = memory._replace(seen=tuple({**known, tree: seen}.items()), runs=runs, last_pass=last_pass)
             after = self.host(state, at, relevant(told, self.queues[state.queue]))
