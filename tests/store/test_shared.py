@@ -355,6 +355,7 @@ def test_who_waited_behind_a_push_that_failed_is_told_and_nothing_comes_later(ho
 
     class Offline(shared.Around):
         def push(self, commit: str, expected: str) -> tuple[str, str]:
+            pushing.set()
             while waiting.get(PENDING) is None:
                 time.sleep(0.01)
             return "offline", "no route"
@@ -365,10 +366,12 @@ def test_who_waited_behind_a_push_that_failed_is_told_and_nothing_comes_later(ho
         told.append(name)
 
     told: list[str] = []
+    pushing = threading.Event()
     SharedStore(memory, host).read()
     workers = [threading.Thread(target=work, args=(name,)) for name in ("first", "second")]
     for worker in workers:
         worker.start()
+        pushing.wait(30)
     for worker in workers:
         worker.join(30)
     assert sorted(told) == ["first", "second"]
