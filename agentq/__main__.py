@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from agentq.errors import AgentqError, ExitCode
@@ -70,10 +71,16 @@ def _crash(error: Exception, debug: bool, wants_json: bool) -> int:
     trace = "".join(traceback.format_exception(error))
     if debug:
         _say(trace)
-    with tempfile.NamedTemporaryFile("w", prefix="agentq-crash-", suffix=".txt", delete=False) as file:
+    details = "the details could not be written down"
+    with (
+        suppress(OSError),
+        tempfile.NamedTemporaryFile("w", prefix="agentq-crash-", suffix=".txt", delete=False) as file,
+    ):
         file.write(trace)
+        file.flush()
+        details = f"the details are in {file.name}"
     message = f"this is a bug in agentq: {type(error).__name__}: {str(error)[:200]}"
-    hint = f"the details are in {file.name}; nothing is lost, and '--debug' shows them here"
+    hint = f"{details}; nothing is lost, and '--debug' shows them here"
     if wants_json:
         _print_json("bug", message, hint, False)
     else:

@@ -118,10 +118,10 @@ class ExternalError(AgentqError):
 class GitError(ExternalError):
     code = "git"
 
-    def __init__(self, cmd: list[str], rc: int, stderr: str, hint: str = "") -> None:
+    def __init__(self, cmd: list[str], rc: int, stderr: str, hint: str = "", *, retryable: bool = False) -> None:
         last = [line for line in stderr.strip().splitlines() if line.strip()]
         why = last[-1] if last else f"exit status {rc}"
-        super().__init__(f"git {cmd[0] if cmd else ''}: {why}", hint)
+        super().__init__(f"git {cmd[0] if cmd else ''}: {why}", hint, retryable=retryable)
         self.cmd, self.rc, self.stderr = cmd, rc, stderr
 
 

@@ -40,6 +40,7 @@ _MEMORABLE = frozenset(
         "trunk-moved",
         "ejected",
         "lane-frozen",
+        "note",
     ]
 )
 

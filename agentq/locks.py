@@ -5,7 +5,7 @@ soft ones; the default polling of 50 ms makes 64 waiters wait 10 s.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from agentq.repository import private_dir
@@ -33,3 +33,17 @@ def lock(folder: Path, name: str, timeout: float = -1) -> Iterator[None]:
         yield
     finally:
         file.release()
+
+
+@contextmanager
+def turn_or_go_on(folder: Path, name: str, seconds: float) -> Iterator[bool]:
+    """Hold the lock `name`, or go on without it after `seconds`: a stopped process that has it must not stop the
+    others. Only where something else keeps them apart. Gives whether it is held."""
+    from filelock import Timeout
+
+    with ExitStack() as stack:
+        held = False
+        with suppress(Timeout):
+            stack.enter_context(lock(folder, name, seconds))
+            held = True
+        yield held

@@ -338,6 +338,18 @@ def alive(process: str) -> bool:
     return pid.isascii() and pid.isdigit() and identity(int(pid)) == process
 
 
+def stopped(pid: int) -> bool:
+    """Whether a process is suspended (Ctrl-Z, SIGSTOP, a debugger): it lives and does nothing."""
+    if LINUX:
+        return _stat(pid)[:1] in (["T"], ["t"])
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _pids() -> list[int]:
     if LINUX:
         return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentq.core.schedule import Candidate
-from agentq.core.text import clean, hours, one_line, plural
+from agentq.core.text import ago, clean, hours, one_line, plural
 from agentq.live import console, ended_line, event_line, shorten, wrap
 
 SHOWN_WAITING = 10
@@ -38,6 +38,12 @@ def paragraph(out: Console, words: str, *, first: str = "", then: str = "", styl
     lines = wrap(words, room) or [""]
     for number, line in enumerate(lines):
         out.print(Text((then if number else first) + line, style=style), soft_wrap=True)
+
+
+def offline(out: Console, age: float) -> None:
+    """Say so when the shared queue could not be reached; `age`: seconds since it was, 0 for now."""
+    if age:
+        paragraph(out, f"Offline: the shared queue as it was {ago(age)}.", style="bold yellow")
 
 
 def grid(*columns: tuple[str, int]) -> Table:
@@ -66,6 +72,7 @@ def advice(
     """The recommendation in plain words, with two alternatives; or why there is none. `batch`: what can start
     together when `count` were asked for; `stage`: only specs at this stage were looked at."""
     out = console()
+    offline(out, situation.age)
     if found.pick is None:
         for line in _nothing(situation, found, stage):
             paragraph(out, line)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from agentq.core.text import ago, hours, one_line, plural
 from agentq.live import console, shorten
-from agentq.render import all_specs, folded, grid, paragraph, show_table
+from agentq.render import all_specs, folded, grid, offline, paragraph, show_table
 
 SHOWN_ROWS = 20
 SHOWN_COMPLETED = 8
@@ -50,8 +50,7 @@ def status(found: Any, *, everything: bool) -> None:
 
 def _footer(out: Console, found: Any) -> None:
     left = any(row.array != "completed" for row in found.rows)
-    if found.age:
-        paragraph(out, f"Offline: the shared queue as it was {ago(found.age)}.", style="bold yellow")
+    offline(out, found.age)
     if found.paused:
         why = f": {found.paused}" if isinstance(found.paused, str) else ""
         paragraph(out, f"Paused{why}. 'agentq resume' allows new claims.", style="bold yellow")

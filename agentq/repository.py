@@ -35,13 +35,32 @@ class Repository:
         """Says {"branch": name} in a clone that shares its queue, and "" as the name in one that does not."""
         return self.state / "shared"
 
+    @property
+    def copy_mark(self) -> Path:
+        """Is there while the queue file is a copy: what agentq wrote into it."""
+        return self.state / "queue.copy"
+
     def shared_branch(self, remote: str, branch: str) -> str:
         """The branch that holds the queue, "" when it is not shared. A fresh clone brings the remote's branch
         along, so it needs no mark."""
+        marked = self._marked()
+        if marked is not None:
+            return marked
+        return branch if self._tracks(f"refs/remotes/{remote}/{branch}") and not self._has_a_queue() else ""
+
+    def undecided(self, remote: str, branch: str) -> bool:
+        """Whether the remote's branch came along with a fetch, and the clone still has a queue of its own."""
+        tracked = self._marked() is None and self._tracks(f"refs/remotes/{remote}/{branch}")
+        return tracked and self._has_a_queue()
+
+    def _marked(self) -> str | None:
         try:
             return str(json.loads(self.shared_mark.read_bytes())["branch"])
         except (OSError, ValueError, KeyError, TypeError):
-            return branch if self._tracks(f"refs/remotes/{remote}/{branch}") else ""
+            return None
+
+    def _has_a_queue(self) -> bool:
+        return self.queue_file.exists() and not self.copy_mark.exists()
 
     def _tracks(self, ref: str) -> bool:
         if (self.common / ref).is_file():

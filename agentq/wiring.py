@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agentq import config as settings
 from agentq import machine, process, repository
 from agentq.config import Config
-from agentq.errors import ConfigError, UserError
+from agentq.errors import ConfigError, ExternalError, Refused, UserError
 from agentq.repository import Repository
 from agentq.store.runs import Runs
 
@@ -57,22 +58,32 @@ def strip_git(environment: dict[str, str]) -> None:
         del environment[name]
 
 
-def base(start: Path | None = None, overrides: Mapping[str, Any] | None = None, *, person: bool = True) -> "Base":
-    """`person`: somebody sees what this command says. Raises UserError outside a repository and, to a person, when
-    the copy of a shared queue was edited by hand; ConfigError on bad settings."""
+def base(
+    start: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    person: bool = True,
+    deciding: bool = False,
+) -> "Base":
+    """`person`: somebody sees what this command says; `deciding`: it decides whether this clone shares the queue.
+    Raises UserError outside a repository and, to a person, when the copy of a shared queue was edited by hand;
+    Refused while that is to be decided; ConfigError on bad settings."""
     from agentq.flows.services import Base
 
     repo = repository.find((start or Path.cwd()).resolve())
     config = settings.load(repo.root, dict(os.environ), overrides or {})
     runs = Runs(repo.state)
-    store = queue_store(repo, config, check_copy=person)
+    if not deciding:
+        _check_decided(repo, config)
+    store = queue_store(repo, config, person=person)
 
     def look() -> "Situation":
         from agentq.core import board
         from agentq.flows.advise import situation
 
-        seen = board.of_queue(store.read().queue, config.schedule.default_hours)
-        return situation(seen, config, runs, machine.available_gb(), time.monotonic)
+        found = store.read()
+        seen = board.of_queue(found.queue, config.schedule.default_hours)
+        return situation(seen, config, runs, machine.available_gb(), time.monotonic, found.age)
 
     return Base(repo, config, runs, store, look, workspaces_root(repo, config, os.environ))
 
@@ -94,8 +105,18 @@ def workspaces_root(repo: Repository, config: Config, env: Mapping[str, str]) ->
     return root
 
 
-def queue_store(repo: Repository, config: Config, *, check_copy: bool) -> "QueueStore":
-    """Where the queue of this clone lives."""
+def _check_decided(repo: Repository, config: Config) -> None:
+    branch = config.shared.branch
+    if repo.undecided(config.trunk.remote, branch):
+        raise Refused(
+            f"the queue is shared on '{branch}' of the remote, and this clone still has a queue of its own",
+            "'agentq share' joins it and sets the file aside; 'agentq unshare' keeps using the file, but nothing "
+            "lands from here while the branch is there",
+        )
+
+
+def queue_store(repo: Repository, config: Config, *, person: bool) -> "QueueStore":
+    """Where the queue of this clone lives. A person is told what became of the shared one."""
     from agentq.store.file import FileStore
 
     branch = repo.shared_branch(config.trunk.remote, config.shared.branch)
@@ -106,7 +127,9 @@ def queue_store(repo: Repository, config: Config, *, check_copy: bool) -> "Queue
 
     remote = queue_branch(repo, config, branch)
     store = SharedStore(remote, remote.path.parent, WorkingCopy(repo.queue_file, repo.state))
-    if check_copy:
+    if person:
+        if note := store.rewritten():
+            print(f"note: {note}", file=sys.stderr)
         store.check_copy()
     return store
 
@@ -246,7 +269,6 @@ def follow_parent(parent: int) -> None:
     """A worker whose `agentq work` (process `parent`) dies is asked to end too (Linux; elsewhere `recover` ends
     it later)."""
     import ctypes
-    import sys
 
     if sys.platform == "linux":
         pdeathsig = 1
@@ -263,11 +285,19 @@ def work(made: "Base", at_once: int | None, only: list[str], stops: Stops, view:
     instances = made.config.machine.instances
     made_services = services(made, view.event)
     recover(made_services)
+    machines, away = made_services.machines, False
 
     def look() -> "Situation":
-        for line in free_abandoned(made_services):
-            view.event("recovered", {"text": line})
-        return made.look()
+        nonlocal away
+        try:
+            for line in free_abandoned(made_services):
+                view.event("recovered", {"text": line})
+            away = False
+        except ExternalError as error:
+            if not away:
+                view.event("note", {"text": f"what dead machines had is not freed: {error.message}"})
+            away = True
+        return made.look().beside(machines.busy() if machines else set())
 
     flow = Work(
         folder=made.repo.root, look=look,

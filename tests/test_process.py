@@ -518,6 +518,17 @@ def test_identity_of_the_living_the_dead_and_the_undead() -> None:
     assert process.identity(child.pid) is None
 
 
+def test_a_stopped_process_lives_and_does_nothing(spawn: Any, out: Path) -> None:
+    child = spawn("echo up; kill -STOP $$; echo on; sleep 600")
+    eventually(lambda: process.stopped(child.pid))
+    assert process.identity(child.pid)
+    os.kill(child.pid, signal.SIGCONT)
+    says(out, "on")
+    assert not process.stopped(child.pid)
+    child.stop()
+    assert not process.stopped(child.pid) and not process.stopped(os.getpid())
+
+
 def test_clean_env(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LC_TIME", "GIT_DIR", "AGENTQ_RUN", "SECRET_TOKEN", "MY_TOOL_A"):
         monkeypatch.setenv(name, "x")

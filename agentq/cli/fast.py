@@ -53,8 +53,9 @@ def next_json(arguments: list[str]) -> int | None:
     if hashlib.sha256(data).hexdigest() != mark:
         return None
     config = settings.load(repo.root, dict(os.environ), {})
-    if repo.shared_branch(config.trunk.remote, config.shared.branch):
-        return None  # the file is only a copy
+    where = config.trunk.remote, config.shared.branch
+    if repo.shared_branch(*where) or repo.undecided(*where):
+        return None  # the file is only a copy, or nobody knows
     seen = board.of_json(json.loads(data), config.schedule.default_hours)
     found = situation(seen, config, Runs(repo.state), machine.available_gb(), time.monotonic)
     count = int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1

@@ -15,8 +15,9 @@ def lane(context: typer.Context, json: Json = False) -> None:
     from agentq import wiring
     from agentq.flows.lane_view import in_words, view
 
-    snapshot = wiring.base().store.read()
-    seen = view(snapshot.queue)
+    base = wiring.base()
+    snapshot = base.store.read()
+    seen = view(snapshot.queue, base.config.lane.batch)
     if json:
         emit("lane", **seen.to_json(), age_seconds=round(snapshot.age, 1))
         return

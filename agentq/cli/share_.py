@@ -13,7 +13,7 @@ _WORDS = {
     "create": "the queue of this clone ({specs}) becomes {where}; all clones of the remote then work on it",
     "join": "{where} is there already ({specs}): this clone joins, and what it has is set aside",
     "take": "{where} becomes this clone's queue ({specs}) and is removed; other clones lose it",
-    "leave": "{where} holds no queue.json: it stays as it is, and this clone uses its own queue",
+    "leave": "{where} stays as it is, and this clone uses its own queue",
     "adopt": "{where} is gone: its last known copy ({specs}) becomes this clone's queue",
 }
 
@@ -23,7 +23,7 @@ def share(yes: Yes = False, no_input: NoInput = False, json: Json = False) -> No
     from agentq import wiring
     from agentq.flows import share as flow
 
-    base = wiring.base()
+    base = wiring.base(deciding=True)
     remote = wiring.queue_branch(base.repo, base.config)
     plan = flow.plan_share(base, remote)
     _confirm(plan, "Share the queue?" if plan.action == "create" else "Join?", yes, no_input, json)
@@ -42,12 +42,13 @@ def unshare(
     from agentq import wiring
     from agentq.flows import share as flow
 
-    base = wiring.base()
+    base = wiring.base(deciding=True)
     name = base.repo.shared_branch(base.config.trunk.remote, base.config.shared.branch)
     remote = wiring.queue_branch(base.repo, base.config, name)
-    plan = flow.plan_unshare(base, remote, force=force)
+    machines = wiring.machines(base)
+    plan = flow.plan_unshare(base, remote, machines, force=force)
     _confirm(plan, "Unshare the queue?", yes, no_input, json)
-    _report(plan, flow.unshare(base, remote, plan), json)
+    _report(plan, flow.unshare(base, remote, machines, plan, force=force), json)
 
 
 def _confirm(plan: "Plan", question: str, yes: bool, no_input: bool, json: bool) -> None:

@@ -103,8 +103,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Observations:
-    """What was seen at `at`, in seconds of the clock of this boot. `blind`: we looked after that and could not
-    see."""
+    """What was seen in a look that began at `at`, in seconds of the clock of this boot. `blind`: we looked after
+    that and could not see."""
 
     boot: str
     at: float
@@ -112,20 +112,25 @@ class Observations:
     blind: bool = False
 
 
-def observe(previous: Observations | None, seen: Mapping[str, str], now: float, boot: str) -> Observations:
-    """What is known after `seen` (key → value) was seen at `now`. After a restart of this host (`boot`) its clock
-    began anew, and so does all watching. Time between two looks counts only if no look in between failed: when
-    the remote was away, no machine could have shown that it lives."""
-    if previous is None or previous.boot != boot or previous.at > now:
-        return Observations(boot, now, {key: Seen(value, now) for key, value in seen.items()})
-    unseen = now - previous.at if previous.blind else 0.0
+def observe(
+    previous: Observations | None, seen: Mapping[str, str], began: float, ended: float, boot: str, most: float
+) -> Observations:
+    """What is known after a look from `began` to `ended` that saw `seen` (key → value). After a restart of this
+    host (`boot`) its clock began anew, and so does all watching. Time between two looks counts only if no look in
+    between failed, and `most` seconds of it: when the remote was away, no machine could have shown that it lives,
+    and whoever did not look cannot tell."""
+    if previous is not None and (previous.boot != boot or previous.at > began):
+        previous = None
 
     def known(key: str, value: str) -> Seen:
-        before = previous.seen.get(key)
-        same = before is not None and before.value == value
-        return Seen(value, before.since + unseen) if same and before else Seen(value, now)
+        before = previous.seen.get(key) if previous else None
+        if previous is None or before is None or before.value != value:
+            return Seen(value, ended)
+        watched = 0.0 if previous.blind else min(max(began - max(previous.at, before.since), 0.0), most)
+        return Seen(value, began - silent_seconds(previous, key) - watched)
 
-    return Observations(boot, now, {key: known(key, value) for key, value in seen.items()})
+    # A process may be stopped in the middle of a look: what it saw is as old as the look's beginning.
+    return Observations(boot, began, {key: known(key, value) for key, value in seen.items()})
 
 
 def blinded(previous: Observations | None) -> Observations | None:
@@ -136,7 +141,7 @@ def blinded(previous: Observations | None) -> Observations | None:
 def silent_seconds(observations: Observations | None, key: str) -> float:
     """For how long the value of `key` stood unchanged, up to our last look; 0 for what was never seen."""
     found = observations.seen.get(key) if observations else None
-    return observations.at - found.since if observations and found else 0.0
+    return max(observations.at - found.since, 0.0) if observations and found else 0.0
 
 
 def machine_key(name: str) -> str:

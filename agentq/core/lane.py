@@ -64,14 +64,14 @@ def leave(queue: Queue, spec_id: str, epoch: int) -> Queue:
 # ---------------------------------------------------------------- what the leader does
 
 
-def lead(queue: Queue, machine: str, now: datetime, *, over: int = 0) -> Queue:
+def lead(queue: Queue, machine: str, now: datetime, *, over: int = 0, past: str | None = None) -> Queue:
     """`machine` leads the lane under a new epoch. The caller has made sure that the leader of epoch `over`, if
-    there is one, is dead or its own, and that trunk moved on from a red commit. Raises Refused when another one
-    leads, or somebody froze the lane by hand."""
+    there is one, is dead, and that trunk moved on from `past`, if that was red. Raises Refused when another one
+    leads, or the lane is frozen for another reason."""
     leader, lane = queue.lane.leader, queue.lane
     if leader is not None and leader.epoch != over:
         raise Refused(f"{leader.machine} leads the lane")
-    if lane.frozen and lane.red is None:
+    if lane.frozen and (lane.red is None or lane.red != past):
         raise Refused("the lane is frozen", "'agentq lane thaw' lets it go on")
     epoch = queue.epoch + 1
     fresh = Leader(machine=machine, epoch=epoch, since=now)
@@ -115,8 +115,10 @@ def land(queue: Queue, epoch: int, landings: Sequence[Landing], now: datetime) -
 
 def landed(queue: Queue, landings: Sequence[Landing], now: datetime) -> Queue:
     """All of `landings` are on trunk, as the caller has seen: whatever became of the lane or a lease meanwhile,
-    they are completed. What is completed, or was given back, stays as it is."""
+    they are completed. What was given back is held, so that nobody does it again; what is completed stays."""
     for one in landings:
+        if any(entry.id == one.spec for entry in queue.ready):
+            queue = transitions.hold(queue, one.spec, f"it is on trunk already, as {one.commit[:10]}")
         entry = next((entry for entry in queue.in_progress if entry.id == one.spec), None)
         if entry is not None:
             epoch = entry.lease.epoch
@@ -141,6 +143,15 @@ def eject(queue: Queue, leader: int, spec_id: str, epoch: int, problem: str, all
         return queue
     failed = transitions.fail(queue, spec_id, epoch, "verify", problem, allowed=allowed)
     return _lane(failed, recent=_remember(queue.lane, "0"))
+
+
+def refuse(queue: Queue, leader: int, spec_id: str, epoch: int, problem: str) -> Queue:
+    """The remote does not take a spec: a person decides. That says nothing about the tests."""
+    leading(queue, leader)
+    entry = transitions.owned(queue, spec_id, epoch)
+    if entry.place is None:
+        return queue
+    return transitions.fail(queue, spec_id, epoch, "verify", problem, attention=problem)
 
 
 # ---------------------------------------------------------------- freezing

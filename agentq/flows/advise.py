@@ -1,7 +1,7 @@
 """Ask the scheduler about the queue as it is now, for this machine."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentq.config import Config
@@ -18,15 +18,21 @@ PLAN_FILE = "plan.json"
 
 @dataclass(frozen=True)
 class Situation:
-    """What a decision is made from: it is handed to the pure scheduler as it is."""
+    """What a decision is made from: it is handed to the pure scheduler as it is. `age`: seconds since the queue
+    was seen where it lives, 0 for now."""
 
     board: Board
     host: Host
     additive: tuple[str, ...]
     plan: Plan | None = None
+    age: float = 0.0
 
     def advice(self) -> Advice:
         return schedule.recommend(self.board, self.host, self.additive, self.plan)
+
+    def beside(self, specs: set[str]) -> "Situation":
+        """The same, with other processes of this host at work on `specs`."""
+        return replace(self, host=replace(self.host, live=self.host.live | specs))
 
     def batch(self, count: int) -> list[Candidate]:
         """Up to `count` specs that can start together here: no more than instances and memory are free for."""
@@ -80,13 +86,13 @@ def _words(one: Candidate, critical: bool) -> list[str]:
 
 
 def situation(
-    board: Board, config: Config, runs: Runs, free_gb: float, monotonic: Callable[[], float]
+    board: Board, config: Config, runs: Runs, free_gb: float, monotonic: Callable[[], float], age: float = 0.0
 ) -> Situation:
     """Board, host and, under the lookahead policy, a plan."""
     machine = config.machine
     host = Host(machine.name, machine.instances, frozenset(runs.live()), free_gb, machine.agent_gb)
     plan = _plan(board, config, runs, monotonic) if config.schedule.policy == "lookahead" else None
-    return Situation(board, host, config.overlap.additive, plan)
+    return Situation(board, host, config.overlap.additive, plan, age)
 
 
 def _plan(board: Board, config: Config, runs: Runs, monotonic: Callable[[], float]) -> Plan:

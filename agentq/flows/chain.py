@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agentq.config import POLICY_FILE
+from agentq.core.paths import matches_any
 from agentq.core.spec import InProgress
 from agentq.errors import ExternalError
 from agentq.flows.session import Session
 
 DEPTH = 64  # specs of one chain; a batch has at most 8
+
+
+def published(spec_id: str, what: str = "verify") -> str:
+    """Where a spec's work lies on the remote of a shared queue."""
+    return f"refs/agentq/wip/{spec_id}/{what}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ class Chain:
 
     def build(self, trunk: str, waiting: Sequence[InProgress]) -> tuple[list[Linked], list[InProgress]]:
         """The longest chain of `waiting` on `trunk` that merges, and the specs that do not fit trunk itself: they
-        conflict with it, add nothing to it, or their work cannot be had."""
+        conflict with it, add nothing to it, or their work cannot be had. A spec that may change how trunk verifies
+        is the last of its chain: what comes after is tested by its rules."""
         chain: list[Linked] = []
         unfit: list[InProgress] = []
         onto = trunk
@@ -40,6 +48,8 @@ class Chain:
                 break
             chain.append(Linked(entry, *made))
             onto = made[0]
+            if matches_any(entry.files_modified, POLICY_FILE):
+                break
         return chain, unfit
 
     def _link(self, entry: InProgress, onto: str) -> tuple[str, str] | None:
@@ -53,10 +63,9 @@ class Chain:
         """(commit, tree) of the spec on `onto`; None if it does not fit there."""
         mirror, place = self.session.services.mirror, entry.place
         assert place is not None
-        if self.session.services.store.shared and not mirror.obtain(
-            place.work, f"refs/agentq/wip/{entry.id}/verify"
-        ):
-            self.session.say("note", text=f"the work of {entry.id} cannot be fetched; it goes back to its owner")
+        shared = self.session.services.store.shared
+        if not (mirror.obtain(place.work, published(entry.id)) if shared else mirror.has(place.work)):
+            self.session.say("note", text=f"the work of {entry.id} is not there; it goes back to its owner")
             return None
         if place.base == onto:
             return place.work, place.tree

@@ -2,14 +2,15 @@
 
 A thread of the supervising process beats, never the agent: what stops the process stops its heartbeat. The
 processes of one host share a folder: whoever finds the last beat too old, or no longer true, beats for all of
-them. What was observed lies there too, so that short commands know what long ones saw.
+them. Each stamps its own file there, so that one which is stopped does not lead the lane on by the others' beats.
+What was observed lies there too, so that short commands know what long ones saw.
 """
 
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from agentq.core.spec import Leader, Queue
 from agentq.core.text import has_unsafe
 from agentq.errors import AgentqError, ExternalError, Refused
 from agentq.flows.services import Clock
-from agentq.locks import lock
+from agentq.locks import turn_or_go_on
 from agentq.store import files
 from agentq.store.base import QueueStore
 
@@ -41,7 +42,8 @@ class Refs(Protocol):
 
 @dataclass(frozen=True)
 class Alive:
-    """One process at work on this host, as it registered itself. `epoch` 0: it is about to claim."""
+    """One process at work on this host, as it registered itself. `epoch` 0: it is about to claim; `at`: when its
+    heart last stamped this, in seconds of the clock of `boot`."""
 
     owner: str
     machine: str
@@ -50,6 +52,8 @@ class Alive:
     stage: str = ""
     instance: int = 0
     lane: int = 0
+    boot: str = ""
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Machines:
     def __post_init__(self) -> None:
         self._me = Alive(self.owner, self.name)
         self._wake, self._stopping = threading.Event(), threading.Event()
+        self._registering = threading.RLock()
         self._thread: threading.Thread | None = None
         self._lost: str | None = None
 
@@ -113,8 +118,9 @@ class Machines:
         if outcome != "pushed":
             self._withdraw()
             raise ExternalError(
-                f"this machine cannot show that it lives: {said}", "run the command again", retryable=True
-            )
+                f"this machine cannot show that it lives: {said}", "run the command again",
+                retryable=outcome != "refused",
+            )  # fmt: skip
         self._begin()
 
     def leading(self, epoch: int) -> None:
@@ -153,6 +159,7 @@ class Machines:
             # Each alone: what one cannot do now must not keep the others from it. A later turn tries again.
             for step in (self.observe, self._check_lease, self._beat):
                 if not stopping.is_set():
+                    _try(self._stamp)
                     _try(step)
         _try(self._beat)
 
@@ -171,11 +178,19 @@ class Machines:
     # ------------------------------------------------------------ processes of this host
 
     def _register(self, **changes: Any) -> None:
-        self._me = replace(self._me, **changes)
-        files.write_json(self._file, asdict(self._me))
+        with self._registering:
+            self._me = replace(self._me, **changes, boot=self.boot, at=self._now())
+            files.write_json(self._file, asdict(self._me))
+
+    def _stamp(self) -> None:
+        """Show the other processes of this host that this one is not stopped, if it is registered."""
+        with self._registering:
+            if self._file.exists():
+                self._register()
 
     def _withdraw(self) -> None:
-        self._file.unlink(missing_ok=True)
+        with self._registering:
+            self._file.unlink(missing_ok=True)
 
     @property
     def _file(self) -> Path:
@@ -192,10 +207,25 @@ class Machines:
                 found.append(one)
         return found
 
+    def _leads(self, one: Alive) -> int:
+        """The epoch of the lane that a process of this host leads, or 0. One that did not stamp its file for so
+        long is stopped, and leads nothing."""
+        fresh = one.boot == self.boot and self._now() - one.at < self.dead_after
+        return one.lane if fresh else 0
+
+    def stopped_leader(self) -> int:
+        """A process of this host that leads the lane and is suspended; 0 if there is none."""
+        leaders = (_pid(one) for one in self._alive() if one.lane)
+        return next((pid for pid in leaders if process.stopped(pid)), 0)
+
+    def busy(self) -> set[str]:
+        """The specs that other processes of this host work on, from whichever checkout."""
+        return {one.spec for one in self._alive() if one.spec and one.owner != self.owner}
+
     def elsewhere(self, spec: str) -> int:
         """The process that works on `spec` from another checkout on this host; 0 if none does."""
-        others = (one.owner for one in self._alive() if one.spec == spec and one.owner != self.owner)
-        return int(next(others, "0").partition("/")[0])
+        others = (one for one in self._alive() if one.spec == spec and one.owner != self.owner)
+        return next(map(_pid, others), 0)
 
     @property
     def _host(self) -> str:
@@ -237,7 +267,7 @@ class Machines:
         alive = self._alive()
         return Beat(
             machine=self.name, host=self._host, n=number, at=self.clock.now().isoformat(timespec="seconds"),
-            caps=dict(self.caps), lane=max((one.lane for one in alive), default=0),
+            caps=dict(self.caps), lane=max(map(self._leads, alive), default=0),
             runs={one.spec: Run(one.epoch, one.stage, one.instance) for one in alive if one.spec},
             drained=self.name in self.store.read(self.interval).queue.drained,
         )  # fmt: skip
@@ -264,8 +294,9 @@ class Machines:
         with self._turn("observe"):
             known = self._observations()
             age = self._now() - known.at if known and known.boot == self.boot else -1.0
-            if not force and known and not known.blind and 0 <= age < min(self.interval, self.dead_after / 4):
+            if not force and known and not known.blind and 0 <= age < min(self.interval, self._unseen):
                 return True
+            began = self._now()
             try:
                 snapshot = self.store.read()
                 if snapshot.age:
@@ -273,13 +304,14 @@ class Machines:
                 # Whoever may push can make a ref: a name that could harm a terminal is no machine's.
                 found = {name: it for name, it in self.refs.machines(fetch=False).items() if not has_unsafe(name)}
             except ExternalError:
-                if blind := heartbeat.blinded(known):
+                if blind := heartbeat.blinded(self._observations()):
                     self._keep(blind, self._texts())
                 return False
             beats = {name: (sha, heartbeat.parse(text)) for name, (sha, text) in found.items()}
             seen = heartbeat.watched(beats, snapshot.queue, known)
             texts = {name: text for name, (_, text) in found.items()}
-            self._keep(heartbeat.observe(known, seen, self._now(), self.boot), texts)
+            if self._observations() == known:  # else we were stopped meanwhile, and others looked
+                self._keep(heartbeat.observe(known, seen, began, self._now(), self.boot, self._unseen), texts)
             return True
 
     def _keep(self, observations: Observations, texts: Mapping[str, str]) -> None:
@@ -314,7 +346,7 @@ class Machines:
     def lane_dead(self, leader: Leader) -> bool:
         """Whether the process that leads the lane died, on whichever machine."""
         if leader.machine == self.name:
-            return all(one.lane != leader.epoch for one in self._alive())
+            return all(self._leads(one) != leader.epoch for one in self._alive())
         return silent_seconds(self._observations(), heartbeat.lane_key(leader.epoch)) >= self.dead_after
 
     def names(self) -> list[str]:
@@ -353,7 +385,7 @@ class Machines:
             left = self.dead_after - silent
             raise Refused(
                 f"'{name}' may live: its heartbeat stood still for {silent:.0f} s so far",
-                f"if it still does in {left:.0f} s, run this again",
+                f"let 'agentq work' watch it for {left:.0f} s, or run this again every {self._unseen:.0f} s",
             )
         outcome, said = self.refs.drop_machine(name, sha)
         if outcome != "pushed":
@@ -363,30 +395,27 @@ class Machines:
 
     # ------------------------------------------------------------ helpers
 
+    @property
+    def _unseen(self) -> float:
+        """How much of the time between two looks counts, in seconds."""
+        return self.dead_after / 4
+
     def _now(self) -> float:
         return self.clock.monotonic()
 
-    @contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
-        """One process of this host at a time. A stopped one that has the turn must not stop the others: they go
-        on without, and the expected values of their pushes keep them apart."""
-        from filelock import Timeout
-
-        turn = lock(self.folder / "locks", name, TURN_SECONDS)
-        try:
-            turn.__enter__()
-        except Timeout:
-            yield
-            return
-        try:
-            yield
-        finally:
-            turn.__exit__(None, None, None)
+    def _turn(self, name: str) -> AbstractContextManager[object]:
+        """One process of this host at a time; the expected values of their pushes keep apart those that go on
+        without."""
+        return turn_or_go_on(self.folder / "locks", name, TURN_SECONDS)
 
 
 def _try(step: Callable[[], Any]) -> None:
     with suppress(AgentqError, OSError):
         step()
+
+
+def _pid(one: Alive) -> int:
+    return int(one.owner.partition("/")[0])
 
 
 def _record(data: Any) -> Alive | None:

@@ -7,19 +7,23 @@ between hosts. So the lane needs no process of its own and goes on whenever a le
 import time
 from dataclasses import dataclass
 
+from agentq import process
 from agentq.core import lane as rules
 from agentq.core import queue as transitions
 from agentq.core.spec import Completed, InProgress, Place, Queue
 from agentq.core.text import plural
 from agentq.errors import ExternalError, Refused
 from agentq.flows import lead, wip
+from agentq.flows.chain import published
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.recover import settle_pushes
 from agentq.flows.session import Session
 from agentq.trunk.mirror import Trunk
 
 POLL_SECONDS = 0.05
+TELL_SECONDS = 1.0
 FROZEN_SECONDS = 1.0
+AWAY_SECONDS = 5.0
 # A shared queue is asked again after so long; what happens on this host is seen at once.
 REMOTE_SECONDS = 2.0
 
@@ -37,7 +41,7 @@ def land(session: Session, candidate: Candidate) -> StageOutcome | None:
     """Wait in the lane until the spec landed or was ejected; None when it is to be verified again."""
     known = _enter(session, candidate)
     failures = session.entry.failures
-    told = ""
+    told, due = "", 0.0
     while True:
         queue = session.services.store.read(max_age=REMOTE_SECONDS).queue
         entry = _entry(session, queue)
@@ -49,8 +53,9 @@ def land(session: Session, candidate: Candidate) -> StageOutcome | None:
         if why := session.services.stop():
             session.update(lambda queue: rules.leave(queue, session.id, session.epoch))
             return Interrupted(why)
-        told = _tell(session, queue, told)
-        if (gave_up := _lead(session, queue, known)) is not None:
+        if (now := session.services.clock.monotonic()) >= due:
+            told, due = _tell(session, queue, told), now + TELL_SECONDS
+        if (gave_up := _patiently(session, queue, known)) is not None:
             return gave_up
         known = None
 
@@ -62,7 +67,7 @@ def _enter(session: Session, candidate: Candidate) -> Trunk | None:
     services = session.services
     if services.store.shared:
         session.check_lease()  # a late one must not overwrite what its successor published
-        name = lead.published(session.id)
+        name = published(session.id)
         if why := services.mirror.publish({name: candidate.commit}):
             raise ExternalError(
                 f"the work cannot be published: {why}", f"nothing is lost; 'agentq run {session.id}' tries again"
@@ -80,9 +85,9 @@ def _enter(session: Session, candidate: Candidate) -> Trunk | None:
 def _entry(session: Session, queue: Queue) -> InProgress | Completed:
     """Our entry. Raises Stale when somebody took the spec over."""
     for done in reversed(queue.completed):
-        if done.id == session.id and done.epoch == session.epoch:
+        if (done.id, done.epoch, done.machine) == (session.id, session.epoch, session.entry.lease.machine):
             return done
-    return transitions.owned(queue, session.id, session.epoch)
+    return transitions.owned(session.mine(queue), session.id, session.epoch)
 
 
 def _tell(session: Session, queue: Queue, told: str) -> str:
@@ -91,7 +96,20 @@ def _tell(session: Session, queue: Queue, told: str) -> str:
     text = f"the lane is frozen: {frozen}" if isinstance(frozen, str) else "the lane is frozen" if frozen else ""
     if text and text != told:
         session.say("lane-frozen", text=text, hint="'agentq lane' tells more; 'agentq lane thaw' lets it go on")
+    if not text and (text := _suspended(session, queue)) and text != told:
+        session.say("note", text=text)
     return text
+
+
+def _suspended(session: Session, queue: Queue) -> str:
+    """About a run of this clone that was suspended (Ctrl-Z) and may hold the lane, or ''."""
+    leader = queue.lane.leader
+    if leader is None or leader.machine != session.services.config.machine.name:
+        return ""
+    for one in session.services.runs.live().values():
+        if process.stopped(one.pid):
+            return f"the run of {one.spec} is suspended and may hold the lane: 'kill -CONT {one.pid}' continues it"
+    return ""
 
 
 def _lead(session: Session, queue: Queue, known: Trunk | None) -> StageOutcome | None:
@@ -103,12 +121,24 @@ def _lead(session: Session, queue: Queue, known: Trunk | None) -> StageOutcome |
         if ours and lead.may_lead(session, queue):
             # Whoever led before may have died between a push and writing it down.
             if not settle_pushes(services):
-                return lead.lead(session, known)
+                return lead.lead(session, queue.lane, known)
             if dead := queue.lane.leader:
                 services.store.update(lambda queue: rules.resign(queue, dead.epoch))
             return None
     time.sleep(FROZEN_SECONDS if queue.lane.frozen else POLL_SECONDS)
     return None
+
+
+def _patiently(session: Session, queue: Queue, known: Trunk | None) -> StageOutcome | None:
+    """Lead if nobody does. Proved work goes on waiting while the remote is away."""
+    try:
+        return _lead(session, queue, known)
+    except ExternalError as error:
+        if not error.retryable:
+            raise
+        session.say("note", text=f"{error.message}; trying again in {AWAY_SECONDS:.0f} s")
+        time.sleep(AWAY_SECONDS)
+        return None
 
 
 def _ejected(session: Session, entry: InProgress) -> Failed:
@@ -146,6 +176,6 @@ def tidy(session: Session) -> None:
 
 
 def refuse_frozen(queue: Queue) -> None:
-    """Raises Refused when the lane is frozen already."""
-    if queue.lane.frozen:
+    """Raises Refused when the lane is frozen already, but for a red trunk: that ends when trunk moves."""
+    if queue.lane.frozen and queue.lane.red is None:
         raise Refused("the lane is frozen already", "'agentq lane thaw' lets it go on")

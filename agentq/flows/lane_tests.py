@@ -1,6 +1,7 @@
 """The test runs of the lane: several trees at once, each in a clean checkout and with its own database branch."""
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -58,7 +59,9 @@ class LaneTests:
         services = replace(
             self.session.services, stop=lambda: stop() or ("nobody wants it" if cancelled.is_set() else None)
         )
-        session = replace(self.session, services=services)
+        # Marked for themselves: what is left of one run is ended without the others.
+        live = replace(self.session.live, marker=f"{self.session.live.marker}.lane{slot}")
+        session = replace(self.session, services=services, live=live)
         future = self._pool.submit(_run, session, slot, tree, commit, shown.specs)
         self._running[tree] = _Running(slot, shown, cancelled, future)
 
@@ -88,6 +91,7 @@ def _run(session: Session, slot: int, tree: str, commit: str, specs: tuple[str, 
     """One run, in a thread of its own; None if it was stopped."""
     checkout = session.services.workspaces.proof_path(f"lane-{slot}")
     name = f"lane-{slot}"
+    began = time.time_ns()
     try:
         outcome = prove(session, commit, tree, checkout, name)
     except (AgentqError, OSError) as error:
@@ -96,5 +100,13 @@ def _run(session: Session, slot: int, tree: str, commit: str, specs: tuple[str, 
         return Finished(tree, specs, "passed")
     if not isinstance(outcome, Failed):
         return None
-    logs = sorted(session.evidence.folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime_ns)
-    return Finished(tree, specs, "failed", outcome.problem, logs[-1] if logs else None)
+    # Where not even trunk can be set up, its tests say nothing.
+    verdict: Verdict = "broken" if outcome.unready and not specs else "failed"
+    return Finished(tree, specs, verdict, outcome.problem, _newest(session.evidence.folder, name, began))
+
+
+def _newest(folder: Path, name: str, since: int) -> Path | None:
+    """The log that was written last, if that was after `since` (ns)."""
+    logs = [(path.stat().st_mtime_ns, path) for path in folder.glob(f"{name}-*.log")]
+    written = max((one for one in logs if one[0] >= since - 10**7), default=None)
+    return written[1] if written else None

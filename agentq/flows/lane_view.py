@@ -47,7 +47,8 @@ class LaneView:
         return asdict(self)
 
 
-def view(queue: Queue, most: int = 8) -> LaneView:
+def view(queue: Queue, most: int) -> LaneView:
+    """`most`: how many one run may test together at most (`[lane] batch`)."""
     lane = queue.lane
     tested = {spec for run in lane.testing for spec in run.specs}
     waiting = tuple(

@@ -5,6 +5,7 @@ the leader of the present epoch changes the lane; trunk only takes a commit whos
 is the merge of what was trunk before it and the spec's work (landing fact 8).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,13 +15,13 @@ from agentq.core import landing
 from agentq.core import lane as rules
 from agentq.core.landing import NOTHING, Eject, Freeze, Land, Link, Seen, Test, Wait
 from agentq.core.queue import Transition
-from agentq.core.spec import InProgress, Queue, Tested
+from agentq.core.spec import InProgress, Lane, Queue, Tested
 from agentq.core.text import clean
 from agentq.errors import ExternalError, Refused, Stale
-from agentq.flows.chain import Chain, Linked
+from agentq.flows.chain import Chain, Linked, published
 from agentq.flows.lane_tests import Finished, LaneTests
 from agentq.flows.outcome import Failed, StageOutcome
-from agentq.flows.proof import is_proved
+from agentq.flows.proof import is_proved, proof_key
 from agentq.flows.session import Session
 from agentq.store.base import QueueMove
 from agentq.store.runs import Intent
@@ -28,13 +29,10 @@ from agentq.trunk.mirror import Trunk
 
 TRIES = 5
 POLL_SECONDS = 0.1
+ASIDE_SECONDS = 600.0
+_HASH = re.compile(r"[0-9a-f]{7,}")
 LOG_BYTES = 1_000_000
 LOG_NAME = "lane.log"
-
-
-def published(spec_id: str, what: str = "verify") -> str:
-    """Where a spec's work lies on the remote of a shared queue."""
-    return f"refs/agentq/wip/{spec_id}/{what}"
 
 
 def _log_ref(spec_id: str) -> str:
@@ -60,20 +58,21 @@ def may_lead(session: Session, queue: Queue) -> bool:
     """Whether nobody leads, and there is something to do. The caller holds this repository's landing lock, so a
     leader of a queue that is not shared is dead."""
     services, lane = session.services, queue.lane
+    if services.runs.stands_aside(services.clock.monotonic()):
+        return False
     if lane.frozen and (lane.red is None or services.mirror.fetch().commit == lane.red):
         return False
     return lane.leader is None or services.machines is None or services.machines.lane_dead(lane.leader)
 
 
-def lead(session: Session, known: Trunk | None) -> StageOutcome | None:
-    """Lead until our own spec has left the lane; an outcome when that ends our stage. `known`: trunk to begin
-    with, fetched anew without it."""
+def lead(session: Session, judged: Lane, known: Trunk | None) -> StageOutcome | None:
+    """Lead until our own spec has left the lane; an outcome when that ends our stage. `judged`: the lane of which
+    `may_lead` was asked; `known`: trunk to begin with, fetched anew without it."""
     services = session.services
-    queue = services.store.read().queue
-    over = queue.lane.leader.epoch if queue.lane.leader else 0
+    over = judged.leader.epoch if judged.leader else 0
     machine, now = services.config.machine.name, services.clock.now()
     try:
-        taken = services.store.update(lambda queue: rules.lead(queue, machine, now, over=over))
+        taken = services.store.update(lambda queue: rules.lead(queue, machine, now, over=over, past=judged.red))
     except Refused:
         return None  # another host was faster, or somebody froze the lane
     assert taken.lane.leader is not None
@@ -84,7 +83,7 @@ def lead(session: Session, known: Trunk | None) -> StageOutcome | None:
     try:
         return leader.run()
     except Stale as error:
-        session.say("note", text=f"it no longer leads the lane: {error.message}")
+        session.say("note", text=f"it stops leading the lane: {error.message}")
         return None
     finally:
         leader.close()
@@ -100,6 +99,10 @@ class _Leader:
     last_pass: int = 0
     moved: int = 0
     single: bool = False
+    refused: str = ""
+    broken: str = ""
+    commands: str = ""
+    begins: bool = True
     over: bool = False
     logs: dict[str, Path] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -122,35 +125,49 @@ class _Leader:
         return None
 
     def _go_on(self, queue: Queue) -> bool:
-        """Our own spec waits, or what failed is known to us alone."""
+        """Our own spec waits, or what failed is known to us alone; then it begins new runs, too. What it began for
+        others it brings to an end: whoever leads next finds the result."""
         waits = [entry.id for entry in rules.waiting(queue)]
-        known = any(seen.failed for seen in self.seen.values())
-        return not queue.lane.frozen and (self.session.id in waits or (known and bool(waits)))
+        self.begins = self.session.id in waits or any(seen.failed for seen in self.seen.values())
+        return not queue.lane.frozen and bool(waits) and (self.begins or bool(self.tests.running))
 
     def _step(self, queue: Queue) -> StageOutcome | None:
-        trunk = self.trunk = self.trunk or self.session.fetch_trunk()
+        trunk = self._trunk()
         chain, unfit = self.chain.build(trunk.commit, rules.waiting(queue))
         for entry in unfit:
             self._send_back(entry)
         if unfit:
             return None
-        view = self._view(queue, trunk, chain, self._without(trunk, chain, queue))
+        without = self._without(trunk, chain, queue)
+        view = self._view(queue, trunk, chain, without)
         match landing.decide(view):
             case Test() as wanted:
-                self._test(wanted, trunk, chain, self._without(trunk, chain, queue))
+                self._test(wanted, queue, trunk, chain, without)
             case Land(count):
                 return self._land(chain[: 1 if self.single else count], trunk)
             case Eject(spec, tree):
                 self._eject(next(one.entry for one in chain if one.entry.id == spec), tree)
-            case Freeze(cause):
-                self._freeze(cause, trunk)
+            case Freeze("red"):
+                self._red(trunk)
+            case Freeze():
+                self._broken()
             case Wait():
                 self.trunk = None
         return None
 
+    def _trunk(self) -> Trunk:
+        """Trunk as far as we know. Results of other commands than its own are forgotten."""
+        if self.trunk is None or not self.commands:
+            self.trunk = self.trunk or self.session.fetch_trunk()
+            commands = proof_key(self.session, "")
+            if self.commands not in ("", commands):
+                self.seen.clear()
+            self.commands = commands
+        return self.trunk
+
     def _without(self, trunk: Trunk, chain: Sequence[Linked], queue: Queue) -> Sequence[Linked]:
         """The chain without its first spec, once that one failed."""
-        if not chain or not self.seen.get(chain[0].tree, Seen()).failed:
+        if not chain or not self.seen.get(chain[0].tree, NOTHING).failed:
             return ()
         return self.chain.build(trunk.commit, rules.waiting(queue)[1:])[0]
 
@@ -158,9 +175,9 @@ class _Leader:
         self, queue: Queue, trunk: Trunk, chain: Sequence[Linked], without: Sequence[Linked]
     ) -> landing.View:
         links, others = (tuple(Link(one.entry.id, one.tree) for one in some) for some in (chain, without))
-        for tree in (trunk.tree, *(link.tree for link in (*links, *others))):
-            if tree not in self.seen:
-                self.seen[tree] = Seen(passed=int(is_proved(self.session, tree)))
+        trees = dict.fromkeys((trunk.tree, *(link.tree for link in (*links, *others))))
+        # What cannot come again is forgotten: an old failure blames nobody who was proved anew.
+        self.seen = {tree: self.seen.get(tree) or self._remembered(tree) for tree in trees}
         if chain:
             first = chain[0]
             place = first.entry.place
@@ -177,9 +194,12 @@ class _Leader:
             self.session.services.config.machine.verifications, others, self.tests.running,
         )  # fmt: skip
 
+    def _remembered(self, tree: str) -> Seen:
+        return Seen(passed=int(is_proved(self.session, tree)))
+
     # ------------------------------------------------------------ testing
 
-    def _test(self, wanted: Test, trunk: Trunk, *chains: Sequence[Linked]) -> None:
+    def _test(self, wanted: Test, queue: Queue, trunk: Trunk, *chains: Sequence[Linked]) -> None:
         """Start what is wanted and not running, then wait for one to end or a moment to pass."""
         holds: dict[str, tuple[tuple[str, ...], str]] = {trunk.tree: ((), trunk.commit)}
         for chain in chains:
@@ -187,12 +207,13 @@ class _Leader:
                 holds[one.tree] = (tuple(other.entry.id for other in chain[: index + 1]), one.commit)
         self.tests.keep(set(wanted.trees))
         for tree, why in zip(wanted.trees, wanted.why, strict=True):
-            if tree in holds and self.tests.has_room(tree):
+            if self.begins and tree in holds and self.tests.has_room(tree):
                 specs, commit = holds[tree]
                 self.tests.start(tree, commit, Tested(specs=specs, base=trunk.commit, since=self._now(), why=why))
                 self.session.say("lane-testing", specs=list(specs), base=trunk.commit, why=why)
-        shown = self.tests.shown()
-        self._update(lambda queue: rules.testing(queue, self.epoch, shown))
+        shown = tuple(self.tests.shown())
+        if shown != queue.lane.testing:  # a change of a shared queue asks the remote
+            self._update(lambda queue: rules.testing(queue, self.epoch, shown))
         for done in self.tests.wait(POLL_SECONDS):
             self._heard(done)
 
@@ -203,6 +224,7 @@ class _Leader:
             self.last_pass = self.runs
         self.seen[done.tree] = self.seen.get(done.tree, NOTHING).heard(done.verdict, self.runs)
         self.problems[done.tree] = done.problem
+        self.broken = done.problem if done.verdict == "broken" else self.broken
         if done.log is not None:
             self.logs[done.tree] = done.log
 
@@ -241,7 +263,7 @@ class _Leader:
         for one in landings:
             services.runs.settled(one.spec)
         if outcome == "landed":
-            self.trunk, self.moved, self.single = None, 0, False
+            self.trunk, self.moved, self.single, self.refused = None, 0, False, ""
             self.over = after is not None and after.lane.leader is None
             if services.store.shared:
                 services.mirror.delete_refs(*(f"refs/agentq/obtained/wip/{one.spec}" for one in landings))
@@ -263,29 +285,40 @@ class _Leader:
 
     def _not_landed(self, outcome: str, said: str, batch: Sequence[Linked]) -> StageOutcome | None:
         if outcome == "refused":
-            if len(batch) > 1:  # perhaps for one of them only
-                self.single = True
-                return None
-            problem = f"the remote refused the push: {clean(said)}"
-            return self._give_up(batch[0].entry, problem, "see the remote's rules for the trunk")
+            return self._refused(clean(said), batch)
         self.trunk = None
         self.moved += 1
         self.session.say("trunk-moved", attempt=self.moved)
         if self.moved < TRIES:
             return None
+        if self.session.id not in [one.entry.id for one in batch]:
+            raise Stale(f"trunk moved during each of {TRIES} tries")
         return self._give_up(
             self.session.entry,
             f"trunk moved during each of {TRIES} tries",
             f"'agentq retry {self.session.id}' when it is calmer",
         )
 
+    def _refused(self, said: str, batch: Sequence[Linked]) -> StageOutcome | None:
+        """Each is tried alone, for perhaps it is one of them only. What is said of two is said of all: that is no
+        matter of theirs."""
+        if len(batch) > 1:
+            self.single = True
+            return None
+        words = _HASH.sub("", said)
+        if words == self.refused:
+            self._freeze(f"the remote refuses every push: {said}")
+            return None
+        self.refused = words
+        problem = f"the remote refused the push: {said}"
+        return self._give_up(batch[0].entry, problem, "see the remote's rules for the trunk")
+
     def _give_up(self, entry: InProgress, problem: str, hint: str) -> StageOutcome | None:
         """A spec that a person must look at: our own stage ends so, another one is told through the queue."""
-        self.single = False
         if entry.id == self.session.id:
             self._update(lambda queue: rules.leave(queue, entry.id, entry.lease.epoch))
             return Failed(problem, hint, attention=problem)
-        self._update(lambda queue: rules.eject(queue, self.epoch, entry.id, entry.lease.epoch, problem, allowed=1))
+        self._update(lambda queue: rules.refuse(queue, self.epoch, entry.id, entry.lease.epoch, problem))
         return None
 
     # ------------------------------------------------------------ the rest
@@ -302,6 +335,7 @@ class _Leader:
         self._update(
             lambda queue: rules.eject(queue, self.epoch, entry.id, entry.lease.epoch, problem, allowed=allowed)
         )
+        self.seen.pop(tree, None)
         self.session.say("lane-ejected", other=entry.id, problem=problem)
 
     def _keep_log(self, spec_id: str, log: Path) -> None:
@@ -316,12 +350,23 @@ class _Leader:
         if self.session.services.store.shared:
             mirror.publish({published(spec_id, "log"): commit})
 
-    def _freeze(self, cause: str, trunk: Trunk) -> None:
-        red = cause == "red"
-        said = self.problems.get(trunk.tree, "")
-        why = f"the tests of trunk {trunk.commit[:10]} fail: {said}" if red else "tests cannot be run here"
-        commit = trunk.commit if red else None
-        self._update(lambda queue: rules.freeze(queue, why, commit, self.epoch))
+    def _red(self, trunk: Trunk) -> None:
+        why = f"the tests of trunk {trunk.commit[:10]} fail: {self.problems.get(trunk.tree, '')}"
+        self._freeze(why, trunk.commit)
+
+    def _broken(self) -> None:
+        """Tests cannot be run on this machine. Another one may lead, where machines share the queue; this one
+        tries again after a while. Where there is no other, a person is told."""
+        services = self.session.services
+        why = f"tests cannot be run on {services.config.machine.name}: {self.broken}"
+        if not services.store.shared:
+            self._freeze(why)
+            return
+        services.runs.stand_aside(services.clock.monotonic() + ASIDE_SECONDS)
+        raise Stale(f"{why}; it tries again in {ASIDE_SECONDS // 60:.0f} min")
+
+    def _freeze(self, why: str, red: str | None = None) -> None:
+        self._update(lambda queue: rules.freeze(queue, why, red, self.epoch))
         self.session.say("lane-frozen", text=f"the lane is frozen: {why}", hint="'agentq lane' tells more")
 
     def _update(self, change: Transition) -> None:

@@ -19,12 +19,14 @@ class Proved:
 @dataclass(frozen=True)
 class Failed:
     """The stage's proof does not hold. `attention`: what a person must decide at once, or '' when another
-    attempt may help. `charged`: the queue counts this failure already."""
+    attempt may help. `charged`: the queue counts this failure already. `unready`: nothing was tested,
+    since what comes before the tests failed."""
 
     problem: str
     hint: str = ""
     attention: str = ""
     charged: bool = False
+    unready: bool = False
     tokens: int = 0
     cost: float = 0.0
 

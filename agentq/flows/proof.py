@@ -31,8 +31,7 @@ def prove(session: Session, commit: str, tree: str, checkout: Path, name: str) -
     branch = session.acquire_database(name)
     try:
         env = dict(branch.env)
-        failed = session.setup(checkout, commit, env, always=not keep) or session.push_schema(checkout, env)
-        if failed:
+        if failed := session.prepare(checkout, commit, env, name, always=not keep):
             return failed
         started = services.clock.monotonic()
         stopped = run_verify_commands(session, checkout, name, env)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from agentq import process
 from agentq.core import lane
 from agentq.core import queue as transitions
-from agentq.core.spec import InProgress, Queue
+from agentq.core.spec import InProgress
 from agentq.errors import AgentqError, Refused, Stale
 from agentq.flows import wip
 from agentq.flows.services import Services
@@ -53,7 +53,7 @@ def _dead_runs(services: Services, done: Recovered) -> None:
         with services.runs.attempt(seen.spec) as free:
             if not free or seen not in services.runs.recorded():
                 continue
-            killed = process.kill_strays(seen.marker)
+            killed = process.kill_strays(seen.marker) + process.kill_strays(f"{seen.marker}.", prefix=True)
             services.runs.withdraw(seen.spec)
             found = True
         more = f"; ended what it left running ({killed})" if killed else ""
@@ -88,15 +88,8 @@ def _landed(services: Services, intent: Intent) -> str:
     """Write down that a push had landed, whatever became of the entry meanwhile; a line about it."""
     now, where = services.clock.now(), intent.commit[:10]
 
-    def change(queue: Queue) -> Queue:
-        for entry in queue.in_progress:
-            if entry.id == intent.spec:
-                return lane.landed(queue, [lane.Landing(entry.id, intent.epoch, intent.commit)], now)
-        if any(entry.id == intent.spec for entry in queue.ready):
-            return transitions.hold(queue, intent.spec, f"it is on trunk already, as {where}")
-        return queue
-
-    queue = services.store.update(change)
+    landing = lane.Landing(intent.spec, intent.epoch, intent.commit)
+    queue = services.store.update(lambda queue: lane.landed(queue, [landing], now))
     drop_work(services, intent.spec)
     if any(entry.id == intent.spec for entry in queue.ready):
         return f"{intent.spec}: its push had landed as {where}, but the queue has it ready; held"

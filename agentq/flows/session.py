@@ -21,9 +21,9 @@ from agentq.core.queue import Transition
 from agentq.core.spec import InProgress, Queue
 from agentq.core.text import clean, one_line
 from agentq.databases.base import Branch
-from agentq.errors import GitError
+from agentq.errors import GitError, Stale
 from agentq.flows import wip
-from agentq.flows.outcome import Failed
+from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.services import Evidence, Services
 from agentq.store.runs import Live
 from agentq.trunk import folder
@@ -63,8 +63,17 @@ class Session:
 
     def update(self, change: Transition) -> Queue:
         """Change the queue and keep our entry current."""
-        queue = self.services.store.update(change)
+        queue = self.services.store.update(lambda queue: change(self.mine(queue)))
         self.refresh(queue)
+        return queue
+
+    def mine(self, queue: Queue) -> Queue:
+        """The queue as it is. Raises Stale when our epoch belongs to another machine: that happens if somebody
+        put back the branch of a shared queue, and epochs were handed out again."""
+        machine = self.entry.lease.machine
+        for entry in queue.in_progress:
+            if entry.id == self.id and entry.lease.epoch == self.epoch and entry.lease.machine != machine:
+                raise Stale(f"'{self.id}' is leased by {entry.lease.machine} now", "the queue was put back")
         return queue
 
     def refresh(self, queue: Queue) -> None:
@@ -74,7 +83,7 @@ class Session:
 
     def check_lease(self) -> None:
         """Raises Stale when the lease was taken over: then this process changes nothing more."""
-        transitions.owned(self.services.store.read().queue, self.id, self.epoch)
+        transitions.owned(self.mine(self.services.store.read().queue), self.id, self.epoch)
 
     # ------------------------------------------------------------ trunk and work
 
@@ -279,8 +288,19 @@ class Session:
     def _allowed(self) -> tuple[str, ...]:
         return (*process.BASE_ENV, *self.services.config.agent.env)
 
-    def setup(self, workspace: Path, commit: str, env: dict[str, str], *, always: bool = False) -> Failed | None:
-        """Run the set-up command if a lock file changed since it last ran here."""
+    def prepare(
+        self, workspace: Path, commit: str, env: dict[str, str], name: str = "", *, always: bool = False
+    ) -> Failed | Interrupted | None:
+        """What comes before the tests: the set-up command, if a lock file changed since it last ran here or
+        `always`, and the schema push on a fresh branch (databases fact 3). `name` begins those of its logs."""
+        first = f"{name}-" if name else ""
+        return self._set_up(workspace, commit, env, f"{first}setup", always) or self._ready(
+            self.rules.database.push, "schema push", workspace, f"{first}schema-push", env
+        )
+
+    def _set_up(
+        self, workspace: Path, commit: str, env: dict[str, str], log: str, always: bool
+    ) -> Failed | Interrupted | None:
         rules = self.rules.commands
         if not rules.setup:
             return None
@@ -291,11 +311,24 @@ class Session:
         if not always and mark.is_file() and mark.read_text(errors="replace") == state:
             return None
         mark.unlink(missing_ok=True)
-        outcome = self.command(rules.setup, workspace, "setup", env)
-        if outcome.kind != "exited" or outcome.returncode:
-            return Failed(f"the set-up command failed: {self.last_words(outcome)}", f"it ran: {rules.setup}")
-        mark.write_text(state)
-        return None
+        failed = self._ready(rules.setup, "set-up command", workspace, log, env)
+        if failed is None:
+            mark.write_text(state)
+        return failed
+
+    def _ready(
+        self, command: str, what: str, workspace: Path, log: str, env: dict[str, str]
+    ) -> Failed | Interrupted | None:
+        """Run one of the commands that come before the tests, if there is one."""
+        if not command:
+            return None
+        outcome = self.command(command, workspace, log, env)
+        if outcome.kind == "stopped":
+            return Interrupted(f"stopped during its {what}")
+        if outcome.kind == "exited" and not outcome.returncode:
+            return None
+        problem = f"the {what} failed: {self.last_words(outcome)}"
+        return Failed(problem, f"it ran: {command}", unready=True)
 
     def acquire_database(self, name: str) -> Branch:
         """A fresh database branch for this stage (mission row T8)."""
@@ -311,16 +344,6 @@ class Session:
     def release_database(self, branch: Branch) -> None:
         with suppress(Exception):  # the reaper takes what is left; a stage never fails for this
             self.services.databases.release(branch.id)
-
-    def push_schema(self, workspace: Path, env: dict[str, str]) -> Failed | None:
-        """Bring the fresh branch to the schema of the workspace (databases fact 3)."""
-        command = self.rules.database.push
-        if not command:
-            return None
-        outcome = self.command(command, workspace, "schema-push", env)
-        if outcome.kind == "exited" and not outcome.returncode:
-            return None
-        return Failed(f"the schema push failed: {self.last_words(outcome)}", f"it ran: {command}")
 
     @staticmethod
     def last_words(outcome: process.Outcome) -> str:

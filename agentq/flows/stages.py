@@ -43,8 +43,7 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
     branch = session.acquire_database(stage)
     env = dict(branch.env)
     try:
-        failed = session.setup(session.workspace, start, env) or session.push_schema(session.workspace, env)
-        if failed:
+        if failed := session.prepare(session.workspace, start, env):
             return failed
         result = _run_agent(session, stage, env)
         return _after_agent(session, stage, trunk, start, env, result)

@@ -1,8 +1,9 @@
 """Several specs at once on this host, until the queue drains or nothing more may start.
 
 Each spec runs in an agentq process of its own, so one that falls over takes nothing with it. This process only
-decides, starts and listens. First request to stop: no new claims; second: the runs are asked to end, save
-their work and release their leases for the next `run`.
+decides, starts and listens. While the remote does not answer it starts nothing; what runs goes on. First request
+to stop: no new claims; second: the runs are asked to end, save their work and release their leases for the next
+`run`.
 """
 
 import json
@@ -22,12 +23,15 @@ from typing import Any
 from agentq.core.board import Board
 from agentq.core.reasons import Reason
 from agentq.core.schedule import Advice
-from agentq.errors import ExitCode
+from agentq.errors import AgentqError, ExitCode
 from agentq.flows.advise import Situation
 
 POLL_SECONDS = 0.25
 _BUSY = ("refused", "stale")  # errors that say that somebody else was faster
 _REFUSED_SECONDS, _REFUSALS = 1.0, 20
+_OUTSIDE = ("external", "git", "store")  # if these are worth another try, nothing is wrong with the spec
+_REACHED = ("agent-started", "lane-entered", "landed")  # events of a run that come only while the remote answers
+PAUSES = (5.0, 60.0)  # s in which nothing is started when it does not, the first and the longest
 
 
 @dataclass
@@ -69,6 +73,8 @@ class Work:
     refused: dict[str, float] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
     blocked: Reason | None = None
+    pause: float = 0.0
+    resume_at: float = 0.0
 
     def run(self) -> WorkReport:
         waiting: dict[str, Reason] = {}
@@ -82,7 +88,7 @@ class Work:
                     elif requests > heard:
                         heard = requests
                         self._stop(requests)
-                    if not self.workers and (requests or not self.refused):
+                    if not self.workers and (requests or not (self.refused or self.resume_at)):
                         break
                     self._listen(selector)
                     self.tick()
@@ -99,9 +105,15 @@ class Work:
 
     def _start_more(self, selector: selectors.BaseSelector) -> dict[str, Reason]:
         """Start what may start; returns why the others may not."""
-        self.refused = {spec: due for spec, due in self.refused.items() if due > time.monotonic()}
+        now = time.monotonic()
+        self.refused = {spec: due for spec, due in self.refused.items() if due > now}
+        if now < self.resume_at:
+            return {}
+        self.resume_at = 0.0
         while len(self.workers) < self.at_once:
-            situation = self.look()
+            situation = self._look()
+            if situation is None:
+                return {}
             board = _with_started(situation.board, set(self.workers) | self.given_up)
             live = (situation.host.live | set(self.workers)) - self.given_up
             advice = replace(situation, board=board, host=replace(situation.host, live=live)).advice()
@@ -109,8 +121,32 @@ class Work:
             if advice.blocked is not None or pick is None:
                 self._tell_full(advice.blocked)
                 return self._why_not(advice)
+            if situation.age:
+                self._back_off("the shared queue cannot be reached")
+                return {}
             self._start(pick.id, selector)
         return {}
+
+    def _look(self) -> Situation | None:
+        """None when that failed and is worth another try: what runs must not end with it."""
+        try:
+            return self.look()
+        except AgentqError as error:
+            if not self.workers and not error.retryable:
+                raise
+            self._back_off(error.message)
+            return None
+
+    def _back_off(self, why: str) -> None:
+        """Start nothing for a while, a longer one each time until a run reaches the remote. Told once."""
+        now = time.monotonic()
+        if now < self.resume_at:
+            return  # several runs met the same
+        first, longest = PAUSES
+        if not self.pause:
+            self.observer("note", {"text": f"{why}: trying again in {first:g} s, then less often"})
+        self.pause = min(max(2 * self.pause, first), longest)
+        self.resume_at = now + self.pause
 
     def _why_not(self, advice: Advice) -> dict[str, Reason]:
         if advice.blocked is None:
@@ -159,6 +195,8 @@ class Work:
             if kind in ("result", "error"):
                 worker.result = event
             else:
+                if kind in _REACHED:
+                    self.pause = 0.0
                 self.observer(kind, event)
 
     def _ended(self, worker: Worker) -> None:
@@ -166,11 +204,15 @@ class Work:
         rc = worker.process.wait()
         del self.workers[worker.spec]
         result = {"spec": worker.spec, "exit": rc, **worker.result}
-        code = result.get("error", {}).get("code", "")
+        error = result.get("error", {})
+        code = error.get("code", "")
         if code in _BUSY and self.refusals[worker.spec] < _REFUSALS:
             # Another agentq was faster: that is no failure, and the spec may be ours a little later.
             self.refusals[worker.spec] += 1
             self.refused[worker.spec] = time.monotonic() + _REFUSED_SECONDS
+            return
+        if code in _OUTSIDE and error.get("retryable"):
+            self._back_off(str(error.get("message")))
             return
         if rc != ExitCode.OK or result.get("ended") == "declined":
             self.given_up.add(worker.spec)

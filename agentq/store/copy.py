@@ -5,13 +5,17 @@ Invariant: what a person wrote into it is never overwritten; it is set aside und
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import Timeout
 
 from agentq.errors import UserError
 from agentq.locks import lock
 from agentq.store import files
 
 REMEMBERED = 4
+LOCK_SECONDS = 2.0  # a convenience waits for nobody who hangs
 
 
 class WorkingCopy:
@@ -22,9 +26,9 @@ class WorkingCopy:
         self._state = state
 
     def refresh(self, newest: Callable[[], bytes]) -> None:
-        """Make the copy say what `newest` returns."""
+        """Make the copy say what `newest` returns, unless another process is at it and hangs."""
         if self._bytes() != newest() or not self._written():
-            with lock(self._state / "locks", "copy"):
+            with suppress(Timeout), lock(self._state / "locks", "copy", LOCK_SECONDS):
                 self._write(newest())
 
     def check(self, newest: Callable[[], bytes] | None) -> None:
@@ -35,7 +39,8 @@ class WorkingCopy:
         mark = self._state / "queue.edited"
         if not mark.exists():
             return
-        with lock(self._state / "locks", "copy"):
+        aside = ""
+        with suppress(Timeout), lock(self._state / "locks", "copy", LOCK_SECONDS):
             aside = mark.read_text() if mark.exists() else ""
             mark.unlink(missing_ok=True)
         if aside:

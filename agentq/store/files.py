@@ -1,10 +1,13 @@
 """Small files that survive crashes. Invariant: a reader sees the old content or the new, never a part."""
 
+import errno
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from agentq.errors import StoreError
 
 
 def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -25,6 +28,13 @@ def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def not_changed(path: Path, error: OSError) -> StoreError:
+    """What to tell a person when `replace` failed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some disk space and run the command again" if full else "run the command again"
+    return StoreError(f"{path}: not changed ({error.strerror})", hint, retryable=True)
 
 
 def _mode(path: Path) -> int:

@@ -63,6 +63,16 @@ class Runs:
         """What the processes of one run carry in their environment."""
         return f"{self.tag}.{spec_id}.{epoch}.{run}"
 
+    # ------------------------------------------------------------ the lane
+
+    def stand_aside(self, until: float) -> None:
+        """This host does not lead the lane until its monotonic clock says `until` (s)."""
+        files.write_json(self.state / "aside.json", {"boot": process.boot(), "until": until})
+
+    def stands_aside(self, now: float) -> bool:
+        found = files.read_json(self.state / "aside.json")
+        return isinstance(found, dict) and found.get("boot") == process.boot() and now < found.get("until", 0)
+
     # ------------------------------------------------------------ locks
 
     @contextmanager

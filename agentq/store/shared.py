@@ -26,7 +26,7 @@ from agentq.errors import ExternalError, QueueCorrupt, StoreError
 from agentq.store import files
 from agentq.store.base import Landed, Push, QueueMove, Snapshot
 from agentq.store.copy import WorkingCopy
-from agentq.store.sight import Remote, Sight, unchanged
+from agentq.store.sight import Remote, Sight, renewed, unchanged
 from agentq.store.waiting import KNOWN, PENDING, PUSHING, State, Waiting, fresh_name
 
 TRIES = 30
@@ -94,11 +94,8 @@ class SharedStore:
 
     def restore(self) -> Path:
         with self._turn():
-            with suppress(QueueCorrupt):
-                self._sight.look(time.time())
-                raise StoreError(f"{self.remote.name} can be read: there is nothing to restore")
-            head = self.remote.fetch()
-            text = self._sight.readable(head.commit)
+            head = self._sight.damaged()
+            text = renewed(self._sight.readable(head.commit))
             aside = self.folder / f"queue.unreadable-{head.commit[:8]}.json"
             files.replace(aside, head.data or b"")
             commit = self.remote.write(text, head.commit, [])
@@ -116,12 +113,26 @@ class SharedStore:
         age = max(time.time() - known.seen, 0.001)
         return Snapshot(self._sight.document(known).queue, hashlib.sha256(known.text).hexdigest(), age)
 
-    def commit_and_text(self, *, fresh: bool) -> tuple[str, bytes]:
+    def commit_and_document(self, *, fresh: bool) -> tuple[str, Document]:
         """The branch as it is now (`fresh`) or as it is known. Raises ExternalError, QueueCorrupt."""
         known = self._sight.look(time.time()) if fresh else self._waiting.get(KNOWN)
         if known is None:
             raise StoreError(f"nothing is known here of {self.remote.name}", "another host may know more")
-        return known.commit, known.text
+        return known.commit, self._sight.document(known)
+
+    def begin(self, commit: str, text: bytes) -> None:
+        """The branch was made, at `commit`: what was known of an earlier one of that name is over."""
+        with self._state():
+            self._waiting.learn(commit, text, (), time.time(), anew=True)
+
+    def rewritten(self) -> str:
+        """That history of the branch was replaced, for people; '' if not, or when it was said before."""
+        found = self._waiting.take_rewritten()
+        if found is None:
+            return ""
+        at, lost = found
+        what = f"somebody replaced the history of {self.remote.name} (seen at {at})"
+        return f"{what}: {lost[:12]} is not in it any more, and is kept in {self.remote.kept(lost)}"
 
     def check_copy(self) -> None:
         """Raises UserError, once, when the clone's copy was edited by hand."""
@@ -333,7 +344,7 @@ class SharedStore:
     # ------------------------------------------------------------ turns and words
 
     def _state(self) -> AbstractContextManager[None]:
-        return self._waiting.turn("state")
+        return self._waiting.state()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

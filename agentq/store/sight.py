@@ -3,21 +3,25 @@
 Invariant: what is known only moves to states that could be read, and never back.
 """
 
+import json
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from agentq.core.document import Document, Reader
-from agentq.errors import ExternalError, QueueCorrupt, QueueError, StoreError
+from agentq.core.document import Document, Reader, render
+from agentq.errors import ExternalError, QueueCorrupt, QueueError, Refused, StoreError
 from agentq.store.waiting import KNOWN, State, Waiting
 
 LOOKED_BACK = 100
+LOST_EPOCHS = 1000  # more than were handed out in what is lost
+_DAMAGED = "'agentq doctor --fix' puts the last readable state on top; the branch keeps both"
+_FOREIGN = "written by a newer agentq? upgrade this one; edited by hand? correct it on the branch"
 
 
 class Head(Protocol):
     """The newest commit of the branch ('': there is none); its queue, None without one; b'' and no `ops` if the
-    caller has it; the operations since the commit that the caller has, newest first."""
+    caller has it; the operations since the commit that the caller has, newest first. `rewritten`: that commit is
+    not in the branch any more; then the operations are all of the branch."""
 
     @property
     def commit(self) -> str: ...
@@ -25,6 +29,8 @@ class Head(Protocol):
     def data(self) -> bytes | None: ...
     @property
     def ops(self) -> tuple[str, ...]: ...
+    @property
+    def rewritten(self) -> bool: ...
 
 
 class Remote(Protocol):
@@ -45,6 +51,9 @@ class Remote(Protocol):
     def before(self, commit: str, steps: int) -> bytes | None:
         """The queue so many commits before `commit`."""
 
+    def kept(self, commit: str) -> str:
+        """Where a commit is kept that the branch lost, for people."""
+
     def push(self, commit: str, expected: str) -> tuple[str, str]:
         """(outcome, what the remote said): 'pushed', 'moved', 'refused', 'offline', 'unknown'."""
 
@@ -60,11 +69,14 @@ class Sight:
         """The branch as it was at `since` or later; processes that look at once look together. Raises
         ExternalError when it cannot be reached (retryable) or is gone, QueueCorrupt."""
         asked = time.time()
-        with self._waiting.turn("contact"):
+        if (fresh := self._fresh(since)) is not None:
+            return fresh
+        with self._waiting.contact():
             while True:
-                known, began = self._waiting.get(KNOWN), time.time()
-                if known is not None and since <= known.seen <= began:
-                    return known
+                began = time.time()
+                if (fresh := self._fresh(since)) is not None:
+                    return fresh
+                known = self._waiting.get(KNOWN)
                 if (failure := self._waiting.unreachable(asked, began)) is not None:
                     raise failure
                 try:
@@ -75,6 +87,11 @@ class Sight:
                 if (learned := self._learn(known, head, began)) is not None:
                     return learned
 
+    def _fresh(self, since: float) -> State | None:
+        """What is known, if it was seen at `since` or later."""
+        known = self._waiting.get(KNOWN)
+        return known if known is not None and since <= known.seen <= time.time() else None
+
     def _learn(self, known: State | None, head: Head, began: float) -> State | None:
         """None when a neighbour's push went through meanwhile: nobody can say which of the two is newer."""
         if not head.commit:
@@ -82,13 +99,16 @@ class Sight:
         same = known is not None and head.commit == known.commit
         if not same:
             self._parse(head.data, head.commit)
-        with self._waiting.turn("state"):
+        with self._waiting.state():
             now = self._waiting.get(KNOWN)
             if known is not None and now is not None and now.commit != known.commit:
                 return None
             if same:
                 return self._waiting.confirm(began)
-            return self._waiting.learn(head.commit, head.data or b"", head.ops[::-1], began)
+            if head.rewritten and known is not None:
+                self._waiting.rewritten(known.commit)
+            ops = head.ops[::-1]
+            return self._waiting.learn(head.commit, head.data or b"", ops, began, anew=head.rewritten)
 
     def reach(self, since: float) -> None:
         """Look, for somebody who is about to change something."""
@@ -107,22 +127,39 @@ class Sight:
             return self._reader.parse(data.decode("utf-8-sig"))
         except (UnicodeDecodeError, QueueError) as error:
             line = f", line {error.line}" if isinstance(error, QueueError) and error.line else ""
-            hint = "'agentq doctor --fix' puts the last readable state on top; the branch keeps both"
-            raise QueueCorrupt(f"{place}{line}: {error}", hint) from None
+            raise QueueCorrupt(f"{place}{line}: {error}", _FOREIGN if _is_json(data) else _DAMAGED) from None
 
-    def readable(self, commit: str) -> bytes:
+    def damaged(self) -> Head:
+        """The branch, if no agentq could read it. Raises StoreError when it can be read, Refused when another
+        agentq may: an older state on top would undo what it did."""
+        head = self.remote.fetch()
+        if not head.commit:
+            raise self._gone()
+        if not self._readable(head.data, head.commit):
+            return head
+        raise StoreError(f"{self.remote.name} can be read: there is nothing to restore")
+
+    def readable(self, commit: str) -> Document:
         """The newest queue before `commit` that can be read: what other hosts did last counts, if it is there.
-        Raises StoreError when there is none."""
+        Raises StoreError when there is none, Refused as `damaged` does."""
         for steps in range(1, LOOKED_BACK):
             data = self.remote.before(commit, steps)
-            with suppress(QueueCorrupt):
-                if data is not None:
-                    self._parse(data, commit)
-                    return data
+            if data is not None and self._readable(data, commit):
+                return self._parse(data, commit)
         known = self._waiting.get(KNOWN)
         if known is None:
             raise StoreError("no readable state of the shared queue is known here", "restore it on another host")
-        return known.text
+        return self.document(known)
+
+    def _readable(self, data: bytes | None, commit: str) -> bool:
+        """Raises Refused for what is only not understood here."""
+        try:
+            self._parse(data, commit)
+        except QueueCorrupt as error:
+            if data is None or not _is_json(data):
+                return False
+            raise Refused(f"{error.message}; an older state on top would undo what is there", _FOREIGN) from None
+        return True
 
     def document(self, state: State) -> Document:
         document = self._documents.get(state.gen)
@@ -147,6 +184,20 @@ class Sight:
     def _gone(self) -> ExternalError:
         hint = "somebody unshared it; 'agentq unshare' makes the last known copy this clone's queue"
         return ExternalError(f"the shared queue is gone: there is no branch {self.remote.name}", hint)
+
+
+def renewed(document: Document) -> bytes:
+    """An older state as the queue: no epoch of a lease is handed out a second time."""
+    queue = document.queue
+    return render(document, queue.model_copy(update={"epoch": queue.epoch + LOST_EPOCHS})).encode()
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def unchanged(error: ExternalError) -> ExternalError:

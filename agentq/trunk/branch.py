@@ -15,19 +15,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import Timeout
+
 from agentq.core.text import one_line
 from agentq.errors import ExternalError, GitError
-from agentq.locks import lock
+from agentq.locks import lock, turn_or_go_on
 from agentq.trunk import folder
 from agentq.trunk.git import Git, Output, reason
 
 FILE = "queue.json"
 OP_TRAILER, NONCE_TRAILER = "Agentq-Op", "Agentq-Nonce"
-QUEUE, MACHINES = "refs/agentq/queue", "refs/agentq/machines"
+QUEUE, MACHINES, LOST = "refs/agentq/queue", "refs/agentq/machines", "refs/agentq/lost"
 REMEMBERED = 2000  # operations looked for behind a commit that is not known
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _NOBODY = "0" * 40
 _LOOSE, _PACKS = 30, 30  # in one of 256 folders: about 8,000 loose objects
+_TIDY_SECONDS = 3600.0  # a day of heartbeats is more than that many, and stays
+FETCH_SECONDS = 20.0  # for the turn to fetch
 # Said before anything was sent: nothing can have changed. Anything else leaves the question open.
 _UNREACHABLE = re.compile(
     r"could not resolve|couldn't resolve|connection refused|unreachable|no route to host|connection timed out"
@@ -41,11 +45,12 @@ _LOST = ("cannot lock ref", "failed to update ref", "stale info", "fetch first",
 class Head(NamedTuple):
     """The newest commit of the branch, '' when the remote has no such branch. `data`: the queue file in it, None
     when there is none; b'' and no `ops` when it is the commit the caller has. `ops`: the operations of the
-    commits after that one."""
+    commits after that one. `rewritten`: that one is not in the branch any more, and `ops` are all there are."""
 
     commit: str
     data: bytes | None = b""
     ops: tuple[str, ...] = ()
+    rewritten: bool = False
 
 
 class QueueBranch:
@@ -94,7 +99,11 @@ class QueueBranch:
         if output.rc and "find remote ref" in output.stderr:
             return Head("", None)
         self._expect(output)
-        return self._head(since)
+        head = self._head(since)
+        if head.rewritten:
+            self.git("update-ref", _lost(since), since)
+        self._tidy()  # now that nothing that counts is without a ref
+        return head
 
     def _head(self, since: str) -> Head:
         wanted = f"{QUEUE}\n{QUEUE}:{FILE}\n".encode()
@@ -106,16 +115,22 @@ class QueueBranch:
         line, _, data = rest[int(size) + 1 :].partition(b"\n")
         words = line.decode("utf-8", "replace").split(" ")
         content = data[: int(words[2])] if words[1:2] == ["blob"] else None
-        return Head(commit, content, self._ops(commit, since))
+        listed = self._ops(f"{since}...{commit}") if since else None
+        rewritten = listed is not None and "<" in listed
+        if listed is None or rewritten:
+            listed = self._ops(commit) or []
+        return Head(commit, content, tuple(op for op in listed if op != ">"), rewritten)
 
-    def _ops(self, commit: str, since: str) -> tuple[str, ...]:
-        """The operations of the commits that `commit` has and `since` has not, newest first."""
-        form = f"--format=%(trailers:key={OP_TRAILER},valueonly)"
-        for span in ([f"{since}..{commit}"] if since else []) + [commit]:
-            listed = self.git.ask("log", f"--max-count={REMEMBERED}", form, "--end-of-options", span, "--")
-            if listed.rc == 0:
-                return tuple(listed.text.split())
-        return ()
+    def _ops(self, span: str) -> list[str] | None:
+        """For each commit of `span`, newest first, the side it is on ('<' or '>') and its operations. None when a
+        commit is not here."""
+        form = f"--format=%m %(trailers:key={OP_TRAILER},valueonly,separator=%x20)"
+        output = self.git.ask("log", f"--max-count={REMEMBERED}", form, "--end-of-options", span, "--")
+        return None if output.rc else output.text.split()
+
+    def kept(self, commit: str) -> str:
+        """Where a commit is kept that the branch lost, for people."""
+        return f"{self.path} as {_lost(commit)}"
 
     def before(self, commit: str, steps: int) -> bytes | None:
         """The queue so many commits before `commit`, None where there is none."""
@@ -214,11 +229,12 @@ class QueueBranch:
         return "offline" if not sent and _UNREACHABLE.search(output.stderr) else "unknown", said
 
     def _fetch(self, *refspecs: str) -> Output:
-        with lock(self.path.parent / "locks", "fetch"):
+        with turn_or_go_on(self._locks, "fetch", FETCH_SECONDS) as ours:
             output = self._fetch_once(refspecs)
-            if output.rc and "lock" in output.stderr and self._remove_stale_locks():
+            if output.rc and "lock" in output.stderr:  # of a git that was killed, or that fetches beside us
+                if ours:
+                    self._remove_stale_locks()
                 output = self._fetch_once(refspecs)
-            self._tidy()
         return output
 
     def _fetch_once(self, refspecs: Iterable[str]) -> Output:
@@ -232,26 +248,38 @@ class QueueBranch:
             why = one_line(reason(output.stderr), 200)
             raise ExternalError(f"the shared queue {self.name} cannot be reached: {why}", retryable=True)
 
-    def _remove_stale_locks(self) -> bool:
-        """Whether a git that was killed had left refs locked. Only under our own lock, and only what no process
-        has open (reliability fact 8)."""
-        found = [*self.path.glob("*.lock"), *(self.path / "refs").rglob("*.lock")]
-        stale = [path for path in found if not folder.held(path)]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return bool(stale)
+    def _remove_stale_locks(self) -> None:
+        """Remove what a git that was killed left. Only under our own lock, and only what no process has open
+        (reliability fact 8)."""
+        for path in [*self.path.glob("*.lock"), *(self.path / "refs").rglob("*.lock")]:
+            if not folder.held(path):
+                path.unlink(missing_ok=True)
 
     def _tidy(self) -> None:
-        """Pack what has gathered; nothing that is not in a pack already is ever removed."""
-        with suppress(OSError, GitError):
-            loose = self.objects / "17"
-            if loose.is_dir() and len(list(loose.iterdir())) > _LOOSE:
-                packs = len(list((self.objects / "pack").glob("*.pack")))
-                self.git("repack", "-q", "-l", "-d", *(["-a"] if packs > _PACKS else []))
+        """Pack what has gathered, and forget what no ref has reached for a day: old heartbeats. What is younger
+        may be on its way to a ref."""
+        with suppress(OSError, GitError, Timeout), lock(self._locks, "fetch", 0):
+            loose, tried = self.objects / "17", self.path / "agentq-tidied"
+            if not loose.is_dir() or len(list(loose.iterdir())) <= _LOOSE:
+                return
+            if tried.exists() and 0 <= time.time() - tried.stat().st_mtime < _TIDY_SECONDS:
+                return
+            tried.touch()
+            packs = len(list((self.objects / "pack").glob("*.pack")))
+            self.git("repack", "-q", "-l", "-d", *(["-a"] if packs > _PACKS else []))
+            self.git("prune", "--expire=1.day.ago")
+
+    @property
+    def _locks(self) -> Path:
+        return self.path.parent / "locks"
 
 
 def _data(content: bytes) -> bytes:
     return b"data %d\n%s\n" % (len(content), content)
+
+
+def _lost(commit: str) -> str:
+    return f"{LOST}/{commit[:12]}"
 
 
 def _quoted(name: str) -> str:

@@ -6,6 +6,7 @@ directory this project has just made itself.
 """
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -103,6 +104,18 @@ class Git:
                 os.killpg(child.pid, signal.SIGKILL)
             raise
         return Output(rc, stdout or b"", (stderr or b"").decode("utf-8", "replace"))
+
+
+_AWAY = re.compile(
+    r"could not resolve|couldn't resolve|connection (refused|reset|timed out)|unreachable|no route to host"
+    r"|unable to connect|operation timed out|no answer within|hung up unexpectedly",
+    re.IGNORECASE,
+)
+
+
+def is_away(stderr: str) -> bool:
+    """Whether git says that the remote did not answer: it may a little later."""
+    return bool(_AWAY.search(stderr))
 
 
 def reason(stderr: str) -> str:

@@ -19,7 +19,7 @@ from agentq.core.text import clean
 from agentq.errors import ExternalError, GitError, Refused
 from agentq.locks import lock
 from agentq.trunk import folder
-from agentq.trunk.git import Git, Output, reason
+from agentq.trunk.git import Git, Output, is_away, reason
 from agentq.trunk.intake import Intake
 from agentq.trunk.push import FETCH, Delivery
 
@@ -129,7 +129,8 @@ class Mirror(Intake, Delivery):
             if output.rc and self._remove_stale_lock():
                 output = self._fetch_once()
             if output.rc:
-                raise GitError(["fetch"], output.rc, reason(output.stderr), self._fetch_hint(output.stderr))
+                why, hint = reason(output.stderr), self._fetch_hint(output.stderr)
+                raise GitError(["fetch"], output.rc, why, hint, retryable=is_away(output.stderr))
             files = (f"{TRUNK}:{path}" for path in paths)
             commit, tree, watched, *found = self._objects([TRUNK, f"{TRUNK}^{{tree}}", WATCHED, *files])
             if commit is None or tree is None:

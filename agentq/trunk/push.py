@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from agentq.core.text import one_line
-from agentq.trunk.git import Git, Output, reason
+from agentq.errors import GitError
+from agentq.trunk.git import Git, Output, is_away, reason
 
 _STALE = ("stale info", "fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref")
 _NO_REPORT = "[remote failure]"  # it hung up before it said what it did
@@ -70,16 +71,18 @@ class Delivery:
 
     def obtain(self, commit: str, ref: str) -> bool:
         """Whether `commit` is here; if not, it is looked for below the remote's `ref`."""
-        known = ("cat-file", "-e", f"{commit}^{{commit}}")
-        if self.git.ask(*known).rc == 0:
-            return True
-        self.fetch_ref(ref)
-        return self.git.ask(*known).rc == 0
+        return self.has(commit) or (bool(self.fetch_ref(ref)) and self.has(commit))
+
+    def has(self, commit: str) -> bool:
+        return self.git.ask("cat-file", "-e", f"{commit}^{{commit}}").rc == 0
 
     def fetch_ref(self, ref: str) -> str:
-        """The object that `ref` names on the remote, brought here; '' if there is none."""
+        """The object that `ref` names on the remote, brought here; '' if there is none. Raises GitError
+        (retryable) when the remote does not answer."""
         own = f"refs/agentq/obtained/{ref.removeprefix('refs/agentq/')}"
         output = self.reach(*FETCH, "--end-of-options", self.url, f"+{ref}:{own}")
+        if output.rc and is_away(output.stderr):
+            raise GitError(["fetch"], output.rc, reason(output.stderr), retryable=True)
         return "" if output.rc else self.git.ask("rev-parse", "--verify", "--quiet", own).text
 
 

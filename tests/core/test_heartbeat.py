@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agentq.core import heartbeat
 from agentq.core import queue as transitions
-from agentq.core.heartbeat import Beat, Observations, Run, blinded, observe, silent_seconds
+from agentq.core.heartbeat import Beat, Observations, Run, blinded, silent_seconds
 from agentq.core.spec import Leader, Queue
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -18,6 +18,14 @@ BEAT = Beat(
     "m-1", "abc", 7, "2026-01-31T12:00:00+00:00", {"instances": 4, "ram_gb": 15.5}, {"s1": Run(3, "test", 1)},
     lane=9, drained=True,
 )  # fmt: skip
+
+
+def observe(
+    previous: Observations | None, seen: dict[str, str], now: float, boot: str, *, took: float = 0,
+    most: float = float("inf"),
+) -> Observations:  # fmt: skip
+    """A look that began at `now`."""
+    return heartbeat.observe(previous, seen, now, now + took, boot, most)
 
 
 def test_a_beat_comes_back_as_it_was() -> None:
@@ -79,25 +87,50 @@ def test_time_in_which_nothing_could_be_seen_does_not_count() -> None:
     assert blinded(None) is None
 
 
-LOOKS = st.lists(st.tuples(st.floats(0.001, 100), st.sampled_from("ab"), st.booleans()), max_size=30)
+def test_a_look_is_as_old_as_its_beginning() -> None:
+    """An observer that was stopped in the middle of a look saw nothing meanwhile."""
+    seen = observe(observe(None, {"k": "a"}, 0, "b"), {"k": "a"}, 20, "b", took=600)
+    assert silent_seconds(seen, "k") == 20
+    seen = observe(seen, {"k": "x"}, 630, "b", took=600)
+    assert silent_seconds(seen, "k") == 0
+    seen = observe(seen, {"k": "x"}, 1240, "b")
+    assert silent_seconds(seen, "k") == 10, "it changed before 1230"
 
 
-@given(LOOKS)
-def test_silence_never_exceeds_what_was_watched(looks: list[tuple[float, str, bool]]) -> None:
-    """Against a plain model: the sum of the gaps since the last change that no failed look lies in."""
+def test_time_in_which_nobody_looked_counts_for_little() -> None:
+    """The remote may have been away in it, and nobody would know."""
+    seen = observe(observe(None, {"k": "a"}, 0, "b", most=75), {"k": "a"}, 30, "b", most=75)
+    seen = observe(seen, {"k": "a"}, 1830, "b", most=75)
+    assert silent_seconds(seen, "k") == 105
+    assert silent_seconds(observe(seen, {"k": "a"}, 1860, "b", most=75), "k") == 135
+
+
+LOOKS = st.lists(
+    st.tuples(st.floats(0.001, 100), st.floats(0, 50), st.sampled_from("ab"), st.booleans()), max_size=30
+)
+
+
+@given(LOOKS, st.floats(1, 200))
+def test_silence_never_exceeds_what_was_watched(looks: list[tuple[float, float, str, bool]], most: float) -> None:
+    """Against a plain model: the sum of the gaps since the last change that no failed look lies in, each from the
+    beginning of a look (or the end of the one that saw the change) to the next one's, and `most` seconds at most."""
     known: Observations | None = None
-    now = expected = 0.0
+    now = silence = watched_from = 0.0
     value = ""
     failed = False
-    for pause, seen, fails in looks:
+    for pause, took, seen, fails in looks:
         now += pause
         if fails:
             known, failed = blinded(known), failed or known is not None
             continue
-        gap = 0.0 if known is None or failed else now - known.at
-        expected = expected + gap if known is not None and seen == value else 0.0
-        known, value, failed = observe(known, {"k": seen}, now, "b"), seen, False
-        assert silent_seconds(known, "k") == pytest.approx(expected, abs=1e-6)
+        if known is not None and seen == value:
+            silence += 0.0 if failed else min(now - watched_from, most)
+            watched_from = now
+        else:
+            silence, watched_from = 0.0, now + took
+        known, value, failed = observe(known, {"k": seen}, now, "b", took=took, most=most), seen, False
+        assert silent_seconds(known, "k") == pytest.approx(silence, abs=1e-6) and silence >= 0
+        now += took
 
 
 def test_observations_survive_a_file() -> None:

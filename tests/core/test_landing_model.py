@@ -81,9 +81,9 @@ def no_lease_check(queue: Queue, epoch: int, landings: list[lane.Landing], now: 
     return lane.land(queue, leader.epoch if leader else epoch, landings, now)
 
 
-def no_fencing(queue: Queue, machine: str, now: datetime, *, over: int = 0) -> Queue:
+def no_fencing(queue: Queue, machine: str, now: datetime, *, over: int = 0, past: str | None = None) -> Queue:
     """The next leader goes on under the epoch of the one before."""
-    led = lane.lead(queue, machine, now, over=over)
+    led = lane.lead(queue, machine, now, over=over, past=past)
     assert led.lane.leader is not None
     leader = led.lane.leader.model_copy(update={"epoch": over or led.epoch})
     return led.model_copy(update={"lane": led.lane.model_copy(update={"leader": leader})})

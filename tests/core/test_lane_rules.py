@@ -181,7 +181,10 @@ def test_a_person_froze_it() -> None:
     assert lane.freeze(held, "trunk is red", BASE, epoch) is held
     with pytest.raises(Refused, match="frozen"):
         lane.lead(held, "other", NOW, over=epoch)
-    red = lane.lead(lane.freeze(queue, "trunk is red", BASE, epoch), "other", NOW, over=epoch)
+    frozen = lane.freeze(queue, "trunk is red", BASE, epoch)
+    with pytest.raises(Refused, match="frozen"):
+        lane.lead(frozen, "other", NOW, over=epoch, past=commit(5))
+    red = lane.lead(frozen, "other", NOW, over=epoch, past=BASE)
     assert (red.lane.frozen, red.lane.red) == (False, None)
 
 
@@ -333,10 +336,11 @@ class LaneMachine(RuleBasedStateMachine):
             self.gone(name)
             self.items[name].epoch = self.handed_out()
 
-    @rule(over=st.booleans())
-    def lead(self, over: bool) -> None:
-        refused = self.refused(lambda queue: lane.lead(queue, "host", NOW, over=self.leader if over else 0))
-        held = self.frozen == "by hand"
+    @rule(over=st.booleans(), moved=st.booleans())
+    def lead(self, over: bool, moved: bool) -> None:
+        judged, past = self.leader if over else 0, BASE if moved else None
+        refused = self.refused(lambda queue: lane.lead(queue, "host", NOW, over=judged, past=past))
+        held = self.frozen == "by hand" or (self.frozen == "red" and not moved)
         assert refused == ((bool(self.leader) and not over) or held)
         if not refused:
             self.leader, self.frozen = self.handed_out(), ""

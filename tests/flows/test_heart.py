@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from agentq.core import lane as lane_rules
 from agentq.core import queue as transitions
 from agentq.core.spec import Queue
 from agentq.errors import ExternalError, Refused
+from agentq.flows import heart
 from agentq.flows.heart import Machines
 from agentq.store.shared import SharedStore
 from agentq.trunk.branch import QueueBranch
@@ -90,6 +92,20 @@ def pass_time(*clocks: Clock, seconds: float) -> None:
         clock.time += seconds
 
 
+def watch(machines: Machines, clock: Clock, seconds: float) -> None:
+    """Let time pass for an observer that goes on looking."""
+    end = clock.time + seconds
+    while clock.time < end:
+        clock.time = min(clock.time + INTERVAL, end)
+        machines.observe(force=True)
+
+
+def live_on(machines: Machines) -> None:
+    """What the heart does in each turn for the others."""
+    machines._stamp()
+    machines._beat()
+
+
 def test_a_machine_shows_what_it_runs_and_says_good_bye(make: Make) -> None:
     a, b = make("a"), make("b")
     a.start("s1", 0, "test", 2)
@@ -122,13 +138,18 @@ def test_processes_of_one_host_beat_as_one(make: Make, tmp_path: Path) -> None:
         files = tmp_path / "a" / "alive"
         files.mkdir(parents=True)
         data = {"owner": process.identity(other.pid), "machine": "a", "spec": "s2", "epoch": 5, "stage": "test",
-                "instance": 3, "lane": 8}  # fmt: skip
+                "instance": 3, "lane": 8, "boot": process.boot(), "at": Clock().time}  # fmt: skip
         (files / f"{other.pid}.json").write_text(json.dumps(data))
         (files / "99999999.json").write_text(json.dumps({**data, "owner": "99999999/1/x", "spec": "gone"}))
         a.start("s1", 0, "test", 1)
         found = beat(a, "a")
         assert found is not None and set(found.runs) == {"s1", "s2"} and found.lane == 8
-        assert a.elsewhere("s2") == other.pid and not a.elsewhere("s1") and not a.elsewhere("gone")
+        assert (
+            a.busy() == {"s2"}
+            and a.elsewhere("s2") == other.pid
+            and not a.elsewhere("s1")
+            and not a.elsewhere("gone")
+        )
         assert not (files / "99999999.json").exists(), "what dead processes left is swept"
         a.stop_beating()
         left = beat(a, "a")
@@ -152,11 +173,9 @@ def test_only_an_unchanged_heartbeat_means_death_and_no_wall_clock(make: Make) -
         assert not b.dead("a")
     # Now it beats no more. However late it is on any wall clock: only what b watches counts.
     early.wall, late.wall = -3000, 3000
-    pass_time(late, seconds=DEAD_AFTER - 1)
-    b.observe()
+    watch(b, late, DEAD_AFTER - 1)
     assert not b.dead("a") and b.silent("a") == DEAD_AFTER - 1
-    pass_time(late, seconds=INTERVAL)
-    b.observe()
+    watch(b, late, INTERVAL)
     assert b.dead("a")
     pass_time(early, seconds=31)
     a._beat()
@@ -169,8 +188,10 @@ def test_a_short_command_knows_what_was_watched_before(make: Make) -> None:
     """Observations are kept for all processes of the host; after a restart of it they begin anew."""
     clock = Clock()
     make("a").start("s1", 0, "test", 1)
-    make("b", clock=clock).observe()
-    pass_time(clock, seconds=DEAD_AFTER)
+    first = make("b", clock=clock)
+    first.observe()
+    watch(first, clock, DEAD_AFTER - INTERVAL)
+    pass_time(clock, seconds=INTERVAL)
     later = make("b", clock=clock)
     assert not later.dead("a"), "nobody looked again yet"
     later.observe()
@@ -188,11 +209,10 @@ def test_a_machine_that_said_good_bye_rests(make: Make) -> None:
     claim(a)
     a.stop_beating()
     b.observe()
-    pass_time(clock, seconds=REST - 1)
-    b.observe()
+    b.rest = 2 * DEAD_AFTER
+    watch(b, clock, b.rest - 1)
     assert not b.dead("a"), "its lease holds as long as a lease may"
-    pass_time(clock, seconds=INTERVAL)
-    b.observe()
+    watch(b, clock, INTERVAL)
     assert b.dead("a")
 
 
@@ -202,8 +222,7 @@ def test_a_lease_of_a_machine_that_never_beat_is_not_for_ever(make: Make) -> Non
     claim(make("a"))
     b.observe()
     assert not b.dead("a") and not b.dead("nobody")
-    pass_time(clock, seconds=DEAD_AFTER)
-    b.observe()
+    watch(b, clock, DEAD_AFTER)
     assert b.dead("a") and not b.dead("nobody")
 
 
@@ -219,9 +238,57 @@ def test_an_outage_of_the_hub_kills_nobody(make: Make, hub: Path) -> None:
     away.rename(hub)
     pass_time(clock, seconds=DEAD_AFTER)
     assert b.observe() and not b.dead("a") and b.silent("a") == 0
-    pass_time(clock, seconds=DEAD_AFTER)
-    b.observe()
+    watch(b, clock, DEAD_AFTER)
     assert b.dead("a")
+
+
+def test_an_outage_in_which_nobody_looked_kills_nobody(make: Make) -> None:
+    """No look failed in it, and the first one after it comes before the other machine's next beat."""
+    clock = Clock()
+    b = make("b", clock=clock)
+    make("a").start("s1", 0, "test", 1)
+    b.observe()
+    pass_time(clock, seconds=1800)
+    b.observe()
+    assert not b.dead("a") and b.silent("a") == DEAD_AFTER / 4
+
+
+def test_an_observer_that_was_stopped_in_its_look_kills_nobody(make: Make) -> None:
+    clock = Clock()
+    b = make("b", clock=clock)
+    make("a").start("s1", 0, "test", 1)
+    b.observe()
+    look = b.refs.machines
+
+    def stopped(**how: bool) -> dict[str, tuple[str, str]]:
+        found = look(**how)
+        pass_time(clock, seconds=600)
+        return found
+
+    b.refs.machines = stopped  # type: ignore[method-assign]
+    pass_time(clock, seconds=INTERVAL)
+    assert b.observe() and b.silent("a") == INTERVAL
+
+
+def test_what_others_saw_while_an_observer_was_stopped_stands(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heart, "TURN_SECONDS", 0.05)  # the stopped one has it
+    clock, other = Clock(), Clock()
+    b, later = make("b", clock=clock), make("b", clock=clock)
+    a = make("a", clock=other)
+    a.start("s1", 0, "test", 1)
+    b.observe()
+    look = b.refs.machines
+
+    def stopped(**how: bool) -> dict[str, tuple[str, str]]:
+        found = look(**how)
+        pass_time(clock, other, seconds=600)
+        a._beat()
+        later.observe()
+        return found
+
+    b.refs.machines = stopped  # type: ignore[method-assign]
+    pass_time(clock, seconds=INTERVAL)
+    assert b.observe() and b._value("a") == a.refs.machines()["a"][0]
 
 
 def test_no_run_begins_when_the_hub_is_away(make: Make, hub: Path) -> None:
@@ -230,6 +297,15 @@ def test_no_run_begins_when_the_hub_is_away(make: Make, hub: Path) -> None:
     with pytest.raises(ExternalError):
         a.start("s1", 0, "test", 1)
     assert not list((a.folder / "alive").glob("*"))
+
+
+def test_a_hub_that_refuses_heartbeats_is_not_asked_again(make: Make, hub: Path) -> None:
+    hook = hub / "hooks" / "update"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(ExternalError, match="cannot show that it lives") as failed:
+        make("a").start("s1", 0, "test", 1)
+    assert not failed.value.retryable
 
 
 def test_two_hosts_of_one_name_are_refused(make: Make) -> None:
@@ -241,8 +317,7 @@ def test_two_hosts_of_one_name_are_refused(make: Make) -> None:
     assert "'name' in .machine" in refused.value.hint
     assert not list((second.folder / "alive").glob("*")), "it is not at work"
     second.observe()
-    pass_time(clock, seconds=DEAD_AFTER)
-    second.observe()
+    watch(second, clock, DEAD_AFTER)
     second.start("s2", 0, "test", 1)
     found = beat(first, "same")
     assert found is not None and set(found.runs) == {"s2"}, (
@@ -269,7 +344,7 @@ def test_forgetting_a_machine(make: Make) -> None:
         b.forget("x")
     with pytest.raises(Refused, match="is this machine, and it is at work"):
         a.forget("a")
-    pass_time(clock, seconds=DEAD_AFTER)
+    watch(b, clock, DEAD_AFTER)
     b.forget("a")
     assert beat(b, "a") is None and b.names() == []
 
@@ -320,16 +395,60 @@ def test_a_leader_that_died_on_a_living_machine_is_found(make: Make) -> None:
     until(lambda: (found := beat(b, "a")) and found.lane == leader.epoch)
     for _ in range(5):
         pass_time(here, there, seconds=100)
-        a._beat()
+        live_on(a)
         b.observe()
         assert not b.lane_dead(leader) and not a.lane_dead(leader)
     a.leading(0)
     assert a.lane_dead(leader), "on its own host that is seen at once"
-    for _ in range(2):
-        pass_time(here, there, seconds=200)
-        a._beat()
+    for _ in range(6):
+        pass_time(here, there, seconds=60)
+        live_on(a)
         b.observe()
     assert b.lane_dead(leader) and not b.dead("a")
+
+
+def test_a_stopped_leader_does_not_lead_by_the_beats_of_others(make: Make, tmp_path: Path) -> None:
+    """Another process of its host lives on and beats for both."""
+    here, there = Clock(), Clock()
+    a, b = make("a", clock=here), make("b", clock=there)
+    leader = a.store.update(lambda queue: _lead(queue, "a")).lane.leader
+    assert leader is not None
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        a.start("s1", 0, "test", 1)
+        data = {"owner": process.identity(other.pid), "machine": "a", "spec": "s2", "epoch": 5, "stage": "verify",
+                "instance": 2, "lane": leader.epoch, "boot": process.boot(), "at": here.time}  # fmt: skip
+        (tmp_path / "a" / "alive" / f"{other.pid}.json").write_text(json.dumps(data))
+        live_on(a)
+        b.observe()
+        assert (found := beat(b, "a")) and found.lane == leader.epoch and not a.stopped_leader()
+        os.kill(other.pid, signal.SIGSTOP)
+        until(lambda: a.stopped_leader() == other.pid)
+        assert not a.lane_dead(leader), "it may go on at any moment"
+        for passed in range(60, int(2 * DEAD_AFTER) + 1, 60):
+            pass_time(here, there, seconds=60)
+            live_on(a)
+            b.observe()
+            assert a.lane_dead(leader) is (passed >= DEAD_AFTER)
+        watch(b, there, 60)
+        assert b.lane_dead(leader) and not b.dead("a")
+        found = beat(b, "a")
+        assert found and not found.lane and set(found.runs) == {"s1", "s2"}
+        assert a.busy() == {"s2"}, "nobody else may begin what it has"
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_process_stamps_its_file_as_long_as_it_works(make: Make, tmp_path: Path) -> None:
+    clock = Clock()
+    a = make("a", clock=clock, interval=0.05)
+    a.start("s1", 0, "test", 1)
+    (file,) = (tmp_path / "a" / "alive").glob("*.json")
+    pass_time(clock, seconds=100)
+    until(lambda: json.loads(file.read_text())["at"] == clock.time)
+    a.stop_beating()
+    assert not file.exists()
 
 
 def test_a_ref_that_could_harm_a_terminal_is_no_machine(make: Make, hub: Path) -> None:

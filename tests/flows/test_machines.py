@@ -294,6 +294,7 @@ def test_status_shows_the_machines(pair: list[Host]) -> None:
     one.hub.rename(one.hub.with_name("away"))
     shown = two.agentq("status").stdout
     assert "Offline: the shared queue as it was" in shown and "alpha" in shown
+    assert "Offline: the shared queue as it was" in two.agentq("next", "--dry-run", rc=3).stdout
 
 
 def test_forgetting_a_machine(pair: list[Host]) -> None:
@@ -340,6 +341,37 @@ Path("beta.txt").write_text("beta\\n"); commit()
     later.touch()
     code, said = end(work)
     assert code == 0, said
+    assert sorted(two.landings()) == ["alpha", "beta"]
+
+
+def test_work_goes_on_when_what_dead_machines_had_cannot_be_freed(pair: list[Host]) -> None:
+    """The remote refuses the queue for a while: no reason to end a healthy run."""
+    one, two = pair
+    gate, later = one.root / "gate", two.root / "later"
+    slow(one, gate)
+    run = one.start("run", "alpha", "--yes")
+    until(lambda: at_work(one))
+    one.put("beta")
+    slow(two, later, "beta")
+    work = two.start("work", "-n", "2")
+    until(lambda: at_work(two, "beta"))
+    hook = two.hub / "hooks" / "update"
+    hook.write_text('#!/bin/sh\n[ "$1" != refs/heads/agentq ]\n')
+    hook.chmod(0o755)
+    os.kill(run.pid, signal.SIGKILL)
+    end(run)
+    said = ""
+    while "what dead machines had is not freed" not in said:
+        line = work.stdout.readline()  # type: ignore[union-attr]
+        assert line, said
+        said += line
+    time.sleep(1)
+    hook.unlink()
+    gate.touch()
+    later.touch()
+    code, rest = end(work)
+    assert code == 0, said + rest
+    assert "is not freed" not in rest, "told once"
     assert sorted(two.landings()) == ["alpha", "beta"]
 
 

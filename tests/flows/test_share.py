@@ -1,9 +1,11 @@
 """`agentq share`, `unshare` and joining, through the command line, from clones on different hosts."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ import pytest
 from support import shared
 from support.project import Project, build
 
-from agentq import repository
+from agentq import process, repository, wiring
+from agentq.core import queue
+from agentq.errors import Refused
+from agentq.flows import share as flow
+from agentq.store import files
 
 
 @pytest.fixture
@@ -37,8 +43,6 @@ def elsewhere(clone: Project, *args: str, rc: int | None = 0) -> "subprocess.Com
 
 
 def _environment(home: Path) -> dict[str, str]:
-    import os
-
     return {**os.environ, "HOME": str(home), "AGENTQ_MACHINE_NAME": home.name}
 
 
@@ -81,18 +85,52 @@ def test_joining_sets_the_own_queue_aside(project: Project, other: Project) -> N
     assert "joined" in elsewhere(other, "share", "--yes").stdout, "once more changes nothing"
 
 
+def test_a_clone_with_a_queue_of_its_own_decides_itself(project: Project, other: Project) -> None:
+    """'git fetch' brought the branch along: nothing is set aside without a word, and nothing is claimed from it."""
+    project.agentq("share", "--yes")
+    (other.checkout / "agents").mkdir(exist_ok=True)
+    file = other.checkout / "agents" / "queue.json"
+    file.write_text('{"ready": [{"id": "mine", "title": "Mine"}]}')
+    assert json.loads(elsewhere(other, "next", "--json", rc=None).stdout)["pick"]["id"] == "mine"
+    other.git("fetch", "-q")
+    for args in (("next", "--json"), ("status",), ("add", "x", "--title", "X"), ("run", "mine", "--yes")):
+        done = elsewhere(other, *args, rc=1)
+        assert "a queue of its own" in done.stdout + done.stderr and "agentq unshare" in done.stdout + done.stderr
+    assert ids(other) == ["mine"] and [path.name for path in file.parent.glob("queue*")] == ["queue.json"]
+    assert "stays as it is" in elsewhere(other, "unshare", rc=2).stdout
+    assert json.loads(elsewhere(other, "unshare", "--yes", "--json").stdout)["action"] == "leave"
+    elsewhere(other, "hold", "mine")
+    assert ids(other) == ["mine"] and shared.queue_of(project.hub)["ready"][0]["id"] == "one"
+    repository.find(other.checkout).shared_mark.unlink()
+    assert "joined" in elsewhere(other, "share", "--yes").stdout
+    assert ids(other) == ["one", "two"] and "mine" in next(file.parent.glob("queue.local-*.json")).read_text()
+    repository.find(other.checkout).shared_mark.unlink()
+    elsewhere(other, "status")
+
+
 def test_a_branch_that_is_no_queue(project: Project) -> None:
     project.git("push", "-q", "origin", "main:agentq")
     done = project.agentq("share", "--yes", rc=1)
     assert "holds no queue.json" in done.stderr and "[shared] branch" in done.stderr
     assert project.agentq("status", rc=None).returncode != 0, "the tracking ref came with the push"
-    project.agentq("share", "--yes", rc=None, env={**_environment(project.root), "AGENTQ_SHARED_BRANCH": "specs"})
+    _name_branch(project, "specs")
+    done = project.agentq("share", "--yes", rc=1)
+    assert "does not name the branch 'specs'" in done.stderr and "push" in done.stderr
+    assert "specs" not in project.git("branch", "--list", cwd=project.hub)
+    project.git("commit", "-qam", "name it")
+    project.git("push", "-q", "origin", "main")
+    project.agentq("share", "--yes")
     assert project.git("show", "specs:queue.json", cwd=project.hub)
+
+
+def _name_branch(project: Project, name: str) -> None:
+    file = project.checkout / "agents" / "config.toml"
+    file.write_text(f'{file.read_text()}\n[shared]\nbranch = "{name}"\n')
 
 
 def test_a_clone_can_leave_a_branch_that_is_no_queue(project: Project) -> None:
     project.git("push", "-q", "origin", "main:agentq")
-    assert "agentq unshare" in project.agentq("status", rc=8).stderr
+    assert "agentq unshare" in project.agentq("status", rc=1).stderr
     assert json.loads(project.agentq("unshare", "--yes", "--json").stdout)["action"] == "leave"
     assert "two" in project.agentq("status").stdout and ids(project) == ["one", "two"]
     assert project.git("rev-parse", "agentq", cwd=project.hub) == project.git("rev-parse", "main")
@@ -156,7 +194,9 @@ def test_unshare_brings_it_back(project: Project, other: Project) -> None:
     project.agentq("add", "three", "--title", "On the file")
     assert ids(project) == ["one", "two", "three"]
     assert "agentq unshare" in elsewhere(other, "status", rc=1).stderr
-    assert "its last known copy" in elsewhere(other, "unshare", "--yes").stdout
+    done = " ".join(elsewhere(other, "unshare", "--yes").stdout.split())
+    assert "its last known copy" in done and "note: the copy was seen" in done
+    assert other.queue["epoch"] == 1000, "epochs that were handed out after that do not come again"
     elsewhere(other, "hold", "one")
     assert ids(other) == ["one", "two"]
     project.agentq("share", "--yes")
@@ -164,17 +204,56 @@ def test_unshare_brings_it_back(project: Project, other: Project) -> None:
 
 
 def test_unshare_waits_for_other_machines(project: Project, other: Project) -> None:
-    from agentq.core import queue
-
     project.agentq("share", "--yes")
     other.git("fetch", "-q")
-    from datetime import UTC, datetime, timedelta
-
     who = queue.Claim("far", 1, datetime.now(UTC), timedelta(hours=1))
     shared.store(project.hub, project.root / "far").update(lambda state: queue.claim(state, "one", who))
     assert "'one' on far" in project.agentq("unshare", "--yes", rc=1).stderr
     project.agentq("unshare", "--yes", "--force")
     assert project.entry("one")["array"] == "in_progress"
+
+
+def _plan(project: Project, *, force: bool = False) -> tuple[Any, ...]:
+    base = wiring.base(project.checkout, person=False)
+    remote = wiring.queue_branch(base.repo, base.config)
+    machines = wiring.machines(base)
+    return base, remote, machines, flow.plan_unshare(base, remote, machines, force=force)
+
+
+def test_unshare_refuses_what_was_claimed_after_the_question(project: Project) -> None:
+    """By another machine, or by a run of another clone of this one."""
+    project.agentq("share", "--yes")
+    for machine in ("far", wiring.base(project.checkout).config.machine.name):
+        base, remote, machines, plan = _plan(project)
+        who = queue.Claim(machine, 1, datetime.now(UTC), timedelta(hours=1))
+        base.store.update(lambda state, who=who: queue.claim(state, "one", who))
+        if machine != "far":
+            owner = process.identity(os.getppid())
+            record = {"owner": owner, "machine": machine, "spec": "one", "epoch": 2}
+            files.write_json(remote.path.parent / "alive" / "1.json", record)
+        with pytest.raises(Refused, match=r"'one' on far|'one' in another clone here"):
+            flow.unshare(base, remote, machines, plan, force=False)
+        assert project.agentq("unshare", "--yes", rc=1).stderr.count("'one'") == 1
+        project.agentq("status")
+        if machine == "far":
+            base.store.update(lambda state: queue.give_back(state, "one", 1))
+    base, remote, machines, plan = _plan(project, force=True)
+    flow.unshare(base, remote, machines, plan, force=True)
+    assert project.entry("one")["array"] == "in_progress"
+
+
+def test_replaced_history_is_told_once_to_a_person(project: Project) -> None:
+    project.agentq("share", "--yes")
+    project.agentq("hold", "one")
+    lost = project.git("rev-parse", "agentq", cwd=project.hub)
+    project.git("update-ref", "refs/heads/agentq", "agentq~1", cwd=project.hub)
+    assert "held" not in json.loads(project.agentq("show", "one", "--json").stdout)["entry"]
+    done = project.agentq("status", "--json")
+    assert "note: " in done.stderr and lost[:12] in done.stderr and json.loads(done.stdout)
+    assert project.agentq("status").stderr == ""
+    project.agentq("unshare", "--yes")
+    project.agentq("share", "--yes")
+    assert project.agentq("status").stderr == "", "a branch that was made anew is no replaced one"
 
 
 def test_unshare_what_is_not_shared(project: Project) -> None:
@@ -210,7 +289,7 @@ def test_a_landing_moves_trunk_and_queue_together(project: Project) -> None:
     project.agentq("share", "--yes")
     project.agentq("run", "one", "--yes")
     assert project.landings() == ["one"]
-    queue: Any = shared.queue_of(project.hub)
-    assert [entry["id"] for entry in queue["completed"]] == ["one"]
-    assert queue["completed"][0]["landed"] == project.git("rev-parse", "main", cwd=project.hub)
+    landed: Any = shared.queue_of(project.hub)
+    assert [entry["id"] for entry in landed["completed"]] == ["one"]
+    assert landed["completed"][0]["landed"] == project.git("rev-parse", "main", cwd=project.hub)
     shared.sound(project.hub)

@@ -6,11 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support import hosts
 from support import project as projects
+from support.hosts import until
 from support.project import Project
+
+from agentq.core.board import Board, Node
+from agentq.core.schedule import Host
+from agentq.errors import AgentqError, ExternalError, QueueError
+from agentq.flows import work as works
+from agentq.flows.advise import Situation
+from agentq.flows.work import Work, WorkReport
 
 
 @pytest.fixture
@@ -206,3 +217,197 @@ def test_a_full_machine_refuses_one_more(project: Project) -> None:
         os.environ["AGENTQ_MACHINE_INSTANCES"] = "1"
         done = project.agentq("run", "a", "--yes", rc=1)
     assert "already runs 1 of 1" in done.stderr and project.entry("a")["array"] == "ready"
+
+
+# ---------------------------------------------------------------- without the remote
+
+AWAY = {
+    "schema": "agentq/error/v1",
+    "error": {"code": "external", "message": "the hub is away", "retryable": True},
+}
+LANDED = {"schema": "agentq/run/v1", "ended": "landed"}
+
+
+class Bench:
+    """`work` with runs that are small scripts: each says what its spec's `lines` tell and ends. While the file
+    `away` is there, runs end at once because of it, with one more `tried`."""
+
+    def __init__(self, folder: Path, specs: str, at_once: int = 2) -> None:
+        self.folder, self.specs = folder, specs
+        self.away = folder / "away"
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.requests, self.age = 0, 0.0
+        self.tick: Callable[[], None] = lambda: None
+        self.flow = Work(
+            folder=folder, look=self.look, command=self.command, stops=lambda: self.requests,
+            observer=lambda event, data: self.heard.append((event, data)), tick=lambda: self.tick(),
+            at_once=at_once,
+        )  # fmt: skip
+
+    def look(self) -> Situation:
+        done = {one["spec"] for one in self.flow.ended}
+        nodes = tuple(Node(one, one, (), (f"{one}.txt",), 1.0) for one in self.specs if one not in done)
+        return Situation(Board(nodes, (), frozenset(done)), Host("here", 4), (), age=self.age)
+
+    def command(self, spec: str) -> list[str]:
+        code = f"""
+import json, sys, time
+from pathlib import Path
+def say(event, data): print(json.dumps({{"event": event, **data}}), flush=True)
+with open({str(self.folder / "tried")!r}, "a") as tried: tried.write({spec!r})
+if Path({str(self.away)!r}).exists():
+    say("error", {AWAY!r}); sys.exit(1)
+say("agent-started", {{"spec": {spec!r}}})
+while Path({str(self.folder / "wait")!r}).exists(): time.sleep(0.02)
+say("result", {LANDED!r})
+"""
+        return [sys.executable, "-c", code]
+
+    @property
+    def tried(self) -> str:
+        path = self.folder / "tried"
+        return path.read_text() if path.exists() else ""
+
+    def told(self) -> list[str]:
+        return [str(data["text"]) for event, data in self.heard if event == "note"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(works, "PAUSES", (0.3, 0.6))
+    monkeypatch.setattr(works, "POLL_SECONDS", 0.02)
+    return Bench(tmp_path, "abcdef")
+
+
+def ended(report: WorkReport) -> str:
+    return "".join(sorted(one["spec"] for one in report.ended if one["ended"] == "landed"))
+
+
+def test_an_outage_gives_no_spec_up(bench: Bench) -> None:
+    bench.away.touch()
+    began = time.monotonic()
+
+    def tick() -> None:
+        if time.monotonic() - began > 1.5:
+            bench.away.unlink(missing_ok=True)
+
+    bench.tick = tick
+    report = bench.flow.run()
+    assert ended(report) == "abcdef" and len(report.ended) == 6
+    assert bench.told() == ["the hub is away: trying again in 0.3 s, then less often"], "once"
+    assert len(bench.tried) - 6 <= 2 * 4, "after 0.3, 0.6 and 0.6 s, two at once each time"
+    assert bench.flow.pause == 0
+
+
+def test_runs_that_meet_an_outage_together_make_one_pause(bench: Bench) -> None:
+    for _ in range(4):
+        bench.flow._back_off("the hub is away")
+    assert bench.flow.pause == 0.3 and len(bench.told()) == 1
+    for expected in (0.6, 0.6):
+        bench.flow.resume_at = 0.0
+        bench.flow._back_off("the hub is away")
+        assert bench.flow.pause == expected
+
+
+def test_nothing_is_started_on_an_old_copy_of_the_queue(bench: Bench) -> None:
+    bench.age = 12.0
+
+    def tick() -> None:
+        assert not (bench.age and bench.tried)
+        if bench.flow.pause == 0.6:
+            bench.age = 0.0
+
+    bench.tick = tick
+    assert ended(bench.flow.run()) == "abcdef"
+
+
+def test_ctrl_c_ends_an_outage(bench: Bench) -> None:
+    bench.away.touch()
+
+    def tick() -> None:
+        bench.requests = int(bool(bench.flow.pause) and not bench.flow.workers)
+
+    bench.tick = tick
+    began = time.monotonic()
+    assert bench.flow.run().interrupted and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("error", [
+    ExternalError("the hub is away", retryable=True), ExternalError("no rights"), QueueError("it is torn"),
+])  # fmt: skip
+def test_a_look_that_fails_ends_no_run(bench: Bench, error: AgentqError) -> None:
+    """Healthy runs go on and end as they would; what stays broken is raised after them."""
+    gate = bench.folder / "wait"
+    gate.touch()
+    bench.specs, look, failed = "a", bench.flow.look, 0
+
+    def broken() -> Situation:
+        nonlocal failed
+        begun = any(event == "agent-started" for event, _ in bench.heard)
+        if not begun or (failed == 2 and error.retryable):
+            return look()
+        failed += 1
+        if failed == 2:
+            gate.unlink()
+        raise error
+
+    bench.flow.look = broken
+    if error.retryable:
+        bench.flow.run()
+    else:
+        with pytest.raises(type(error)):
+            bench.flow.run()
+    assert [one["ended"] for one in bench.flow.ended] == ["landed"] and failed >= 2
+    assert bench.told() == [f"{error.message}: trying again in 0.3 s, then less often"]
+
+
+def test_an_outage_of_the_hub_while_work_runs(tmp_path: Path) -> None:
+    one = hosts.build(tmp_path, "one")[0]
+    one.put("alpha")
+    one.put("beta")
+    gate = one.root / "gate"
+    one.script("alpha", "implement", f"""
+import time
+Path({str(gate.with_suffix(".began"))!r}).write_text("")
+while not Path({str(gate)!r}).exists():
+    time.sleep(0.05)
+Path("alpha.txt").write_text("alpha\\n"); commit()
+""")  # fmt: skip
+    work = one.start("work", "-n", "1")
+    until(gate.with_suffix(".began").exists)
+    away = one.hub.with_name("away")
+    one.hub.rename(away)
+    gate.touch()
+    lines: list[str] = []
+    assert work.stdout is not None
+    while "trying again in 5 s" not in " ".join(lines[-3:]):
+        line = work.stdout.readline()
+        assert line, lines
+        lines.append(line)
+    away.rename(one.hub)
+    said = work.communicate(timeout=60)[0]
+    assert work.returncode == 0, "".join(lines) + said
+    assert sorted(one.landings()) == ["alpha", "beta"]
+
+
+def test_two_clones_of_one_host_leave_each_other_alone(tmp_path: Path) -> None:
+    """What the other one runs is no idle spec of this machine: `work` begins with something else."""
+    one = hosts.build(tmp_path, "one")[0]
+    one.put("alpha")
+    clone = hosts._host(tmp_path / "clone", "one", one, 4)
+    clone.variables["HOME"] = str(one.home)
+    gate = one.root / "gate"
+    one.script("alpha", "implement", f"""
+import time
+while not Path({str(gate)!r}).exists():
+    time.sleep(0.05)
+Path("alpha.txt").write_text("alpha\\n"); commit()
+""")  # fmt: skip
+    run = one.start("run", "alpha", "--yes")
+    until(lambda: (one.beat() or {}).get("runs", {}).get("alpha", {}).get("stage") == "implement")
+    one.put("beta")
+    lines = [json.loads(line) for line in clone.agentq("work", "--json").stdout.splitlines()]
+    assert {line["spec"] for line in lines if line.get("event") == "started"} == {"beta"}
+    assert [one["spec"] for one in lines[-1]["ended"]] == ["beta"] and clone.landings() == ["beta"]
+    gate.touch()
+    assert run.communicate(timeout=60) and run.returncode == 0

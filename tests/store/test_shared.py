@@ -1,5 +1,6 @@
 """The shared queue on real git repositories: the contract, and everything that can go wrong on the way."""
 
+import errno
 import json
 import os
 import threading
@@ -16,6 +17,7 @@ from support.shared import Adding, Misreported, times
 
 from agentq.core import queue as transitions
 from agentq.errors import ExternalError, QueueCorrupt, Refused, StoreError, UserError
+from agentq.store import files
 from agentq.store.base import QueueMove
 from agentq.store.copy import WorkingCopy
 from agentq.store.file import FileStore
@@ -415,7 +417,7 @@ def test_those_who_wait_for_one_look_share_its_failure(host: Path) -> None:
 # ---------------------------------------------------------------- the branch is not what it should be
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"ready": [{"id": "s0"}]}', b"\xff", b"[]", None])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"\0" * 50, None])
 def test_unreadable_names_the_branch_and_is_never_written_over(
     hub: Path, host: Path, content: bytes | None
 ) -> None:
@@ -435,6 +437,210 @@ def test_unreadable_names_the_branch_and_is_never_written_over(
     assert aside.read_bytes() == (content or b"")
     assert shared.history(hub)[1:] == before, "history keeps it"
     assert times([spec.id for spec in store.read().queue.ready], "kept") == 1
+
+
+FOREIGN = [b'{"ready": [{"id": "s0"}]}', b"[]", b'{"ready": [], "of_tomorrow": 1}']
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_what_a_newer_agentq_wrote_is_never_rolled_back(hub: Path, host: Path, content: bytes) -> None:
+    """Neither when it is the newest state nor when somebody broke the branch after it."""
+    store = shared.store(hub, host)
+    store.read()
+    write_branch(hub, content)
+    for broken in (False, True):
+        if broken:
+            write_branch(hub, b"{")
+        else:
+            with pytest.raises(QueueCorrupt) as caught:
+                store.read()
+            assert "newer agentq" in caught.value.hint and "--fix" not in caught.value.hint
+        before = shared.history(hub)
+        with pytest.raises(Refused, match="older state") as refused:
+            store.restore()
+        assert "newer agentq" in refused.value.hint and shared.history(hub) == before
+
+
+def test_what_another_host_repaired_meanwhile_is_not_restored_over(host: Path) -> None:
+    memory = shared.Memory(b"{")
+
+    class Repaired(shared.Around):
+        """Another host is done between two looks of this one."""
+
+        def fetch(self, since: str = "") -> object:
+            head = self.inner.fetch(since)
+            if memory.head == "c0":
+                memory.push(memory.write(shared.EMPTY, "c0", []), "c0")
+            return head
+
+    store = SharedStore(Repaired(memory), host)
+    with pytest.raises(QueueCorrupt):
+        store.read()
+    with pytest.raises(StoreError, match="nothing to restore"):
+        store.restore()
+    assert len(memory.commits) == 2
+
+
+def test_no_epoch_comes_again_after_restoring(hub: Path, host: Path) -> None:
+    """The newest states may be lost, with the epochs they handed out."""
+    store = shared.store(hub, host)
+    store.update(lambda queue: queue.model_copy(update={"epoch": 7}))
+    write_branch(hub, b"{")
+    store.restore()
+    assert shared.queue_of(hub)["epoch"] == 1007 and _names(hub) == ["s0", "s1", "s2"]
+
+
+# ---------------------------------------------------------------- history that was replaced
+
+
+def _force(hub: Path, steps: int, text: bytes | None = None) -> str:
+    """A person pushes over the newest `steps` commits; returns the lost head."""
+    lost = shared.history(hub)[0]
+    other = hub.parent / "forcer"
+    shared.git("clone", "-q", "-b", shared.BRANCH, str(hub), str(other), cwd=hub.parent)
+    shared.git("reset", "-q", "--hard", f"HEAD~{steps}", cwd=other)
+    if text is not None:
+        (other / "queue.json").write_bytes(text)
+        shared.git("commit", "-qam", "by hand", cwd=other)
+    shared.git("push", "-qf", "origin", f"HEAD:{shared.BRANCH}", cwd=other)
+    return lost
+
+
+@pytest.mark.parametrize("text", [None, shared.EMPTY])
+def test_replaced_history_is_seen_kept_and_told_once(hub: Path, host: Path, text: bytes | None) -> None:
+    store = shared.store(hub, host)
+    store.update(Adding("kept"))
+    store.update(Adding("lost"))
+    assert store.rewritten() == ""
+    lost = _force(hub, 1, text)
+    names = [] if text else ["s0", "s1", "s2", "kept-d1"]
+    assert ids(store.read().queue) == names
+    assert set(Waiting(host).chain()[0].ops) == set(shared.operations(hub)), "what was lost does not count"
+    assert shared.git("rev-parse", f"refs/agentq/lost/{lost[:12]}", cwd=host / "queue.git") == lost
+    said = shared.store(hub, host).rewritten()
+    assert lost[:12] in said and str(host / "queue.git") in said
+    assert shared.store(hub, host).rewritten() == ""
+    store.update(Adding("after"))
+    assert store.rewritten() == "" and times(_names(hub), "after") == 1
+
+
+def test_a_change_that_only_a_lost_commit_had_is_decided_anew(host: Path) -> None:
+    """It was pushed and nobody knew; a person replaced it, and another process of this host saw both."""
+    memory = shared.Memory()
+    neighbour = SharedStore(memory, host)
+
+    class Replaced(shared.Around):
+        done = False
+
+        def push(self, commit: str, expected: str) -> tuple[str, str]:
+            answer = self.inner.push(commit, expected)
+            if self.done:
+                return answer  # type: ignore[no-any-return]
+            self.done = True
+            neighbour.read()
+            memory.head = "c0"
+            neighbour.read()
+            return "unknown", "no answer"
+
+    change = Adding("new")
+    queue = SharedStore(Replaced(memory), host).update(change)
+    assert ids(queue) == memory.ids() == ["new-d2"]
+
+
+# ---------------------------------------------------------------- a neighbour that is stopped
+
+
+def test_a_stopped_process_does_not_stop_the_others(
+    hub: Path, host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentq.store.waiting.CONTACT_SECONDS", 0.3)
+    monkeypatch.setattr("agentq.trunk.branch.FETCH_SECONDS", 0.3)
+    monkeypatch.setattr("agentq.store.copy.LOCK_SECONDS", 0.3)
+    clone = tmp_path / "clone"
+    store = shared.store(hub, host, WorkingCopy(clone / "queue.json", clone))
+    store.read()
+    with shared.stopped_with(host / "locks", "contact", "fetch"), shared.stopped_with(clone / "locks", "copy"):
+        shared.store(hub, host.with_name("elsewhere")).update(Adding("theirs"))
+        assert times(ids(store.read().queue), "theirs") == 1
+        assert times(ids(store.update(Adding("ours"))), "ours") == 1
+        (clone / "queue.edited").write_text("somewhere")
+        store.check_copy()
+        assert store.remote.machines() == {}
+    shared.sound(hub)
+    with pytest.raises(UserError, match="by hand"):
+        store.check_copy()
+    store.read()
+    assert times([e["id"] for e in json.loads((clone / "queue.json").read_bytes())["ready"]], "ours") == 1
+
+
+def test_what_is_fresh_is_read_while_another_process_looks(hub: Path, host: Path) -> None:
+    store = shared.store(hub, host)
+    store.read()
+    with shared.stopped_with(host / "locks", "contact", "fetch", "state"):
+        began = time.monotonic()
+        assert ids(store.read(max_age=600).queue) == ["s0", "s1", "s2"]
+        assert time.monotonic() - began < 5
+
+
+def test_whoever_keeps_the_states_is_named(hub: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentq.store.waiting.STATE_SECONDS", 0.3)
+    store = shared.store(hub, host)
+    store.read()
+    with shared.stopped_with(host / "locks", "state"):
+        for attempt in (store.read, lambda: store.update(Adding("new"))):
+            with pytest.raises(StoreError, match=r"state\.lock") as caught:
+                attempt()
+            assert "stopped" in caught.value.hint
+    store.update(Adding("new"))
+
+
+# ---------------------------------------------------------------- the disk is full
+
+
+def _full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be written in `folder` any more; below it there is room."""
+    replace = files.replace
+
+    def refuse(path: Path, data: bytes, *, durable: bool = True) -> None:
+        if path.parent == folder:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        replace(path, data, durable=durable)
+
+    monkeypatch.setattr(files, "replace", refuse)
+
+
+def test_a_full_disk_is_said_and_reading_goes_on(hub: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = shared.store(hub, host)
+    store.read()
+    with monkeypatch.context() as patch:
+        _full(host, patch)
+        assert ids(store.read().queue) == ["s0", "s1", "s2"]
+        for change in (Adding("new"), lambda queue: queue):
+            with pytest.raises(ExternalError, match="No space left") as caught:
+                store.update(change)  # type: ignore[arg-type]
+            assert "free some disk space" in caught.value.hint and caught.value.retryable
+    assert times(ids(store.update(Adding("after"))), "after") == 1
+    assert times(_names(hub), "new") == 0
+
+
+def test_a_disk_that_is_full_after_the_push_makes_no_failure_of_it(
+    hub: Path, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Last(shared.Around):
+        def push(self, commit: str, expected: str) -> tuple[str, str]:
+            answer = self.inner.push(commit, expected)
+            _full(host, patch)
+            return answer  # type: ignore[no-any-return]
+
+    change = Adding("new")
+    with monkeypatch.context() as patch:
+        store = SharedStore(Last(shared.branch(hub, host)), host)
+        assert times(ids(store.update(change)), "new") == 1
+    assert change.decisions == 1
+    shared.store(hub, host).update(Adding("after"))
+    assert ids(store.read().queue) == _names(hub)
+    assert [times(_names(hub), name) for name in ("new", "after")] == [1, 1]
+    shared.sound(hub)
 
 
 def test_restoring_brings_back_what_others_did_last(hub: Path, host: Path) -> None:

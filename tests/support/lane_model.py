@@ -151,7 +151,7 @@ class Model:
 
     def _lead(self, queue: Queue) -> Queue:
         leader = queue.lane.leader
-        return self.rules.lead(queue, "host", NOW, over=leader.epoch if leader else 0)
+        return self.rules.lead(queue, "host", NOW, over=leader.epoch if leader else 0, past=queue.lane.red)
 
     def _resign(self, queue: Queue, epoch: int) -> Queue:
         return self.rules.resign(queue, epoch)

@@ -1,10 +1,13 @@
 """Shared queues for tests: hubs, hosts, remotes that misbehave, and a remote in memory."""
 
 import json
+import signal
 import subprocess
+import sys
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,25 @@ def sound(hub: Path) -> None:
     found = operations(hub)
     assert len(found) == len(set(found)), "no operation is applied twice"
     git("fsck", "--strict", "--no-dangling", cwd=hub)
+
+
+@contextmanager
+def stopped_with(folder: Path, *names: str) -> Iterator[None]:
+    """A process is stopped (Ctrl-Z) while it holds these locks in `folder`."""
+    code = (
+        "import sys, contextlib, pathlib, time\nfrom agentq.locks import lock\n"
+        "with contextlib.ExitStack() as stack:\n"
+        "    [stack.enter_context(lock(pathlib.Path(sys.argv[1]), name)) for name in sys.argv[2:]]\n"
+        "    print('held', flush=True)\n    time.sleep(600)\n"
+    )
+    args = [sys.executable, "-c", code, str(folder), *names]
+    with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 class Adding:
@@ -144,7 +166,7 @@ class Memory:
         while at and at != since:
             ops += self.commits[at][2]
             at = self.commits[at][1]
-        return Head(head, self.commits[head][0], tuple(ops))
+        return Head(head, self.commits[head][0], tuple(ops), bool(since) and not at)
 
     def write(self, data: bytes, parent: str, ops: list[str]) -> str:
         name = uuid.uuid4().hex
@@ -160,6 +182,9 @@ class Memory:
             assert self.commits[commit][1] == expected, "the parent is the state that was read"
             self.head = commit
             return "pushed", ""
+
+    def kept(self, commit: str) -> str:
+        return f"memory as {commit}"
 
     def operations(self) -> list[str]:
         found: list[str] = []

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from support import shared
 from agentq.errors import ExternalError
 from agentq.trunk import branch as module
 from agentq.trunk.branch import Head, QueueBranch
+from agentq.trunk.git import Git
 
 
 @pytest.fixture
@@ -46,6 +48,19 @@ def test_write_push_fetch(queue: QueueBranch) -> None:
     assert queue.fetch(third) == Head(third)
     assert set(queue.fetch().ops) == {"a", "b", "c"}
     assert set(queue.fetch("1" * 40).ops) == {"a", "b", "c"}, "a commit nobody has: all that is remembered"
+    assert not queue.fetch(first).rewritten
+
+
+def test_a_commit_that_the_branch_lost(queue: QueueBranch) -> None:
+    _, first = queue.create(b"one")
+    second = queue.write(b"two", first, ["a", "b"])
+    third = queue.write(b"three", second, ["c"])
+    assert queue.push(third, first)[0] == "pushed" and queue.fetch(first).commit == third
+    for head in (second, queue.write(b"other", second, ["d"])):
+        shared.git("push", "-qf", queue.url, f"{head}:refs/heads/agentq", cwd=queue.path)
+        found = queue.fetch(third)
+        assert found.rewritten and found.commit == head and set(found.ops) - {"d"} == {"a", "b"}
+        assert queue.git("rev-parse", f"refs/agentq/lost/{third[:12]}").text == third
 
 
 def test_a_push_that_lost(queue: QueueBranch) -> None:
@@ -135,6 +150,39 @@ def test_the_repository_is_packed_and_nothing_is_lost(queue: QueueBranch, monkey
     assert queue.git("cat-file", "-t", waiting).text == "commit"
     assert len(queue.fetch().ops) == 59
     shared.git("fsck", "--strict", "--no-dangling", cwd=queue.path)
+
+
+def test_old_heartbeats_are_forgotten_and_it_is_not_tidied_all_the_time(
+    queue: QueueBranch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day of heartbeats is more than triggers it, and may not go yet."""
+    monkeypatch.setattr(module, "_LOOSE", -1)
+    _, at = queue.create(b"0")
+    beats = [""]
+    for number in range(12):
+        beats.append(queue.set_machine("m", f"beat {number}", beats[-1])[1])
+    old, young = beats[1:7], beats[7:]
+    aged = time.time() - 25 * 3600
+    for commit in old:
+        os.utime(queue.objects / commit[:2] / commit[2:], (aged, aged))
+    runs: list[str] = []
+    call = type(queue.git).__call__
+
+    def counted(git: Git, *args: str, **more: object) -> object:
+        runs.append(args[0])
+        return call(git, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(queue.git), "__call__", counted)
+    for _ in range(5):
+        (queue.objects / "17").mkdir(exist_ok=True)
+        queue.fetch(at)
+    assert runs.count("prune") == runs.count("repack") == 1
+    assert all(queue.git.ask("cat-file", "-e", commit).rc for commit in old)
+    assert not any(queue.git.ask("cat-file", "-e", commit).rc for commit in young)
+    os.utime(queue.path / "agentq-tidied", (aged, aged))
+    (queue.objects / "17").mkdir(exist_ok=True)
+    queue.fetch(at)
+    assert runs.count("prune") == 2
 
 
 def test_many_make_the_repository_at_once(hub: Path, tmp_path: Path) -> None:
