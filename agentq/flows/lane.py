@@ -41,7 +41,7 @@ def land(session: Session, candidate: Candidate) -> StageOutcome | None:
     """Wait in the lane until the spec landed or was ejected; None when it is to be verified again."""
     known = _enter(session, candidate)
     failures = session.entry.failures
-    told, due = "", 0.0
+    told, due, away = "", 0.0, ""
     while True:
         queue = session.services.store.read(max_age=REMOTE_SECONDS).queue
         entry = _entry(session, queue)
@@ -55,8 +55,12 @@ def land(session: Session, candidate: Candidate) -> StageOutcome | None:
             return Interrupted(why)
         if (now := session.services.clock.monotonic()) >= due:
             told, due = _tell(session, queue, told), now + TELL_SECONDS
-        if (gave_up := _patiently(session, queue, known)) is not None:
-            return gave_up
+        try:
+            if (gave_up := _lead(session, queue, known)) is not None:
+                return gave_up
+            away = ""
+        except ExternalError as error:
+            away = _away(session, error, away)
         known = None
 
 
@@ -129,16 +133,14 @@ def _lead(session: Session, queue: Queue, known: Trunk | None) -> StageOutcome |
     return None
 
 
-def _patiently(session: Session, queue: Queue, known: Trunk | None) -> StageOutcome | None:
-    """Lead if nobody does. Proved work goes on waiting while the remote is away."""
-    try:
-        return _lead(session, queue, known)
-    except ExternalError as error:
-        if not error.retryable:
-            raise
-        session.say("note", text=f"{error.message}; trying again in {AWAY_SECONDS:.0f} s")
-        time.sleep(AWAY_SECONDS)
-        return None
+def _away(session: Session, error: ExternalError, told: str) -> str:
+    """Proved work goes on waiting while the remote is away, and says so once. Raises what is no such thing."""
+    if not error.retryable:
+        raise error
+    if not told:
+        session.say("note", text=f"{error.message}; trying again every {AWAY_SECONDS:.0f} s")
+    time.sleep(AWAY_SECONDS)
+    return error.message
 
 
 def _ejected(session: Session, entry: InProgress) -> Failed:

@@ -13,8 +13,8 @@ from support import crash
 from support import project as projects
 from support.project import Project
 
-# All steps with AGENTQ_TEST_FULL=1; else all from the push on, and every fifth before it.
-STRIDE = 1 if os.environ.get("AGENTQ_TEST_FULL") else 5
+# All steps with AGENTQ_TEST_FULL=1; else all from the push on, and every ninth before it.
+STRIDE = 1 if os.environ.get("AGENTQ_TEST_FULL") else 9
 
 
 def _crash(project: Project, step: int) -> "subprocess.CompletedProcess[str]":

@@ -29,7 +29,7 @@ from support.shared import git, history, operations
 from agentq.store.runs import Runs
 
 FULL = os.environ.get("AGENTQ_TEST_FULL") == "1"
-TOTAL = int(os.environ.get("AGENTQ_TEST_SPECS", "400" if FULL else "40"))
+TOTAL = int(os.environ.get("AGENTQ_TEST_SPECS", "400" if FULL else "32"))
 SEED = int(os.environ.get("AGENTQ_TEST_SEED", "1"))
 NAMES = [f"h{number}" for number in range(1, 9)]
 LATE = NAMES[5:]

@@ -15,8 +15,8 @@ from support.hosts import Host, until
 from support.project import Project
 
 # All steps with AGENTQ_TEST_FULL=1; else those around the push, and some of the others.
-STRIDE = 1 if os.environ.get("AGENTQ_TEST_FULL") else 11
-AROUND = range(-2, 8)
+STRIDE = 1 if os.environ.get("AGENTQ_TEST_FULL") else 17
+AROUND = range(-1, 7)
 MODES = pytest.mark.parametrize("shared", [False, True], ids=["file", "shared"])
 
 

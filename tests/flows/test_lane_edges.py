@@ -210,11 +210,13 @@ def test_a_lease_of_another_machine_under_our_epoch_is_not_ours(tmp_path: Path) 
 
 def test_who_waits_behind_a_suspended_run_is_told(tmp_path: Path) -> None:
     project = three(tmp_path)
+    project.move_trunk("checks/slow.py", "import time\ntime.sleep(3)\n")
     made = services(project)
     command = [sys.executable, "-m", "agentq", "verify", "alpha", "--yes"]
     child = subprocess.Popen(command, cwd=project.checkout, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
-        eventually(lambda: "leader" in project.queue["lane"])
+        eventually(lambda: "testing" in project.queue["lane"])
+        time.sleep(0.5)  # now it only waits for its tests, and holds no lock but the lane's
         child.send_signal(signal.SIGSTOP)
         notes: list[str] = []
         when(made, "note", lambda data: (notes.append(data["text"]), child.send_signal(signal.SIGCONT))[0])
