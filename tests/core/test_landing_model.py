@@ -1,13 +1,13 @@
 """The lane in every order of events: the states of `support.lane_model`, breadth first, and mutants of its rules that
 the checker has to find."""
 
-import os
 from collections import deque
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
 from support.lane_model import FAULTS, NOW, SPECS, TRUNK, Model, Rules, State, Violation, claim
+from support.size import FULL
 
 from agentq.core import landing, lane
 from agentq.core.landing import Eject, Land, Seen, View, Wait
@@ -59,7 +59,7 @@ def explore(bad: str, rules: Rules = Rules(), budget: int = 1) -> int:
 SCOPES = {
     "pairs": (Rules(), 1, ("", *SPECS)),
     "alone": (Rules(most=1), 1, ("", *SPECS)),
-    "two faults": (Rules(slots=1), 2, ("", *SPECS) if os.environ.get("AGENTQ_TEST_FULL") else ("b",)),
+    "two faults": (Rules(slots=1), 2, ("", *SPECS) if FULL else ("b",)),
 }
 STATES = {"pairs": 30_000, "alone": 20_000, "two faults": 100_000}
 

@@ -1,7 +1,6 @@
 """SIGKILL at every step of a run and of its push, then the same command again: no lost, doubled or half-landed
 spec (reliability facts 1, 3, 10, 14, 15)."""
 
-import os
 import subprocess
 import sys
 import time
@@ -12,9 +11,10 @@ import pytest
 from support import crash
 from support import project as projects
 from support.project import Project
+from support.size import FULL
 
 # All steps with AGENTQ_TEST_FULL=1; else all from the push on, and every ninth before it.
-STRIDE = 1 if os.environ.get("AGENTQ_TEST_FULL") else 9
+STRIDE = 1 if FULL else 9
 
 
 def _crash(project: Project, step: int) -> "subprocess.CompletedProcess[str]":

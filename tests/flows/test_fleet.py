@@ -25,11 +25,11 @@ from support import fleet, netns
 from support.fleet import DEAD_AFTER, Running
 from support.hosts import Host
 from support.shared import git, history, operations
+from support.size import FULL
 
 from agentq.store.runs import Runs
 
-FULL = os.environ.get("AGENTQ_TEST_FULL") == "1"
-TOTAL = int(os.environ.get("AGENTQ_TEST_SPECS", "400" if FULL else "32"))
+TOTAL = int(os.environ.get("AGENTQ_TEST_SPECS", "400" if FULL else "24"))
 SEED = int(os.environ.get("AGENTQ_TEST_SEED", "1"))
 NAMES = [f"h{number}" for number in range(1, 9)]
 LATE = NAMES[5:]

@@ -1,7 +1,6 @@
 """SIGKILL between any two steps of the landing of a batch of three, for both kinds of queue: whoever comes next
 brings all of it to its end, once (reliability facts 1, 3, 10; landing facts 8, 9; gastown#2321)."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from support import crash_lane, hosts
 from support.crash_lane import NAMES, Server, World, settled
 from support.hosts import Host, until
 from support.project import Project
+from support.size import FULL
 
 # All steps with AGENTQ_TEST_FULL=1; else those around the push, and some of the others.
-STRIDE = 1 if os.environ.get("AGENTQ_TEST_FULL") else 17
+STRIDE = 1 if FULL else 17
 AROUND = range(-1, 7)
 MODES = pytest.mark.parametrize("shared", [False, True], ids=["file", "shared"])
 
