@@ -30,6 +30,7 @@ from agentq.trunk.mirror import Trunk
 TRIES = 5
 POLL_SECONDS = 0.1
 ASIDE_SECONDS = 600.0
+GROWS = 5
 _HASH = re.compile(r"[0-9a-f]{7,}")
 LOG_BYTES = 1_000_000
 LOG_NAME = "lane.log"
@@ -103,6 +104,7 @@ class _Leader:
     broken: str = ""
     commands: str = ""
     begins: bool = True
+    grown: int = 0
     over: bool = False
     logs: dict[str, Path] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -142,7 +144,8 @@ class _Leader:
         view = self._view(queue, trunk, chain, without)
         match landing.decide(view):
             case Test() as wanted:
-                self._test(wanted, queue, trunk, chain, without)
+                if not self._grew(queue):
+                    self._test(wanted, queue, trunk, chain, without)
             case Land(count):
                 return self._land(chain[: 1 if self.single else count], trunk)
             case Eject(spec, tree):
@@ -198,6 +201,14 @@ class _Leader:
         return Seen(passed=int(is_proved(self.session, tree)))
 
     # ------------------------------------------------------------ testing
+
+    def _grew(self, queue: Queue) -> bool:
+        """Whether others took a place while the chain was built, and nothing is tested yet: then they can be part of
+        the run that is about to begin. At most GROWS times in a row."""
+        newest = self.session.services.store.read(max_age=1.0).queue
+        grew = not self.tests.running and rules.waiting(newest) != rules.waiting(queue)
+        self.grown = self.grown + 1 if grew else 0
+        return 0 < self.grown <= GROWS
 
     def _test(self, wanted: Test, queue: Queue, trunk: Trunk, *chains: Sequence[Linked]) -> None:
         """Start what is wanted and not running, then wait for one to end or a moment to pass."""
