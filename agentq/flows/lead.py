@@ -203,8 +203,8 @@ class _Leader:
     # ------------------------------------------------------------ testing
 
     def _grew(self, queue: Queue) -> bool:
-        """Whether others took a place while the chain was built, and nothing is tested yet: then they can be part of
-        the run that is about to begin. At most GROWS times in a row."""
+        """Whether others took a place while the chain was built, and nothing is tested yet: then they can be part
+        of the run that is about to begin. At most GROWS times in a row."""
         newest = self.session.services.store.read(max_age=1.0).queue
         grew = not self.tests.running and rules.waiting(newest) != rules.waiting(queue)
         self.grown = self.grown + 1 if grew else 0
