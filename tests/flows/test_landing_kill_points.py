@@ -15,7 +15,7 @@ from support.project import Project
 from support.size import FULL
 
 # All steps with AGENTQ_TEST_FULL=1; else those around the push, and some of the others.
-STRIDE = 1 if FULL else 17
+STRIDE = 1 if FULL else 29
 AROUND = range(-1, 7)
 MODES = pytest.mark.parametrize("shared", [False, True], ids=["file", "shared"])
 
