@@ -70,6 +70,19 @@ def files_below(root: Path, name: str) -> list[str]:
     return found
 
 
+def waits(repository: Path) -> str:
+    """The name of something in a `.git` on which reading would wait for ever (a pipe, a socket, a device); ''. The
+    objects are not looked at: git reads them by name."""
+    for folder, folders, names in os.walk(repository):
+        folders[:] = [one for one in folders if one != "objects"]
+        for name in names:
+            with suppress(OSError):
+                mode = Path(folder, name).lstat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                    return str(Path(folder, name).relative_to(repository))
+    return ""
+
+
 def held(lock: Path) -> bool:
     """Whether a process has `lock` open; assumed where /proc cannot tell."""
     proc = Path("/proc")

@@ -24,15 +24,12 @@ class Intake:
     def import_head(self, workspace: Path, ref: str) -> str:
         """Copy what HEAD of a workspace points to into `ref` here. Fetching by path is the documented safe way
         to read a repository one does not trust. Raises Refused when the workspace has no repository or commit."""
+        if odd := folder.waits(workspace / ".git"):
+            raise Refused(f"the workspace has no readable commit: .git/{one_line(odd, 60)} is no file")
         output = self.git.ask(
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--end-of-options",
-            str(workspace),
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", str(workspace),
             f"+HEAD:{ref}",
-        )
+        )  # fmt: skip
         if output.rc:
             raise Refused(f"the workspace has no readable commit: {one_line(reason(output.stderr), 200)}")
         return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").text
@@ -40,6 +37,8 @@ class Intake:
     def import_others(self, workspace: Path, prefix: str, known: Sequence[str]) -> list[str]:
         """Copy what other branches, tags and the stash of a workspace hold below `prefix`, but not commits that
         are `known`; returns the refs made here."""
+        if folder.waits(workspace / ".git"):
+            return []
         listed = self.git.ask("ls-remote", "--quiet", "--end-of-options", str(workspace)).text.splitlines()
         found = [(sha, name) for sha, _, name in (line.partition("\t") for line in listed)]
         wanted = [
@@ -63,7 +62,7 @@ class Intake:
         git = Git(workspace, env)
         try:
             if known is not None and known.is_file():
-                shutil.copyfile(known, index)
+                shutil.copy2(known, index)
             if git.ask("read-tree", "--reset", start).rc:
                 index.unlink(missing_ok=True)
                 git("read-tree", "--reset", start)

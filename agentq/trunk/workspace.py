@@ -60,7 +60,8 @@ class Workspaces:
         return self.root / "verify" / slot
 
     def index_of(self, path: Path) -> Path:
-        """Our own copy of the index as it was when the workspace was prepared."""
+        """Our own copy of the index as it was when the workspace was prepared. Copies keep its time: git compares
+        the content of files that were written in the second of the index or later, and trusts all others."""
         return self.root / "index" / f"{path.parent.name}-{path.name}"
 
     def note_start(self, path: Path, commit: str, stage: str) -> None:
@@ -116,7 +117,7 @@ class Workspaces:
         if wip_tree:
             git("read-tree", "-u", "--reset", wip_tree, timeout=600)
             git("reset", "--mixed", "--quiet", commit)
-        shutil.copyfile(path / ".git" / "index", index)
+        shutil.copy2(path / ".git" / "index", index)
         self._mirror_note(path).write_text(self.mirror.identity())
 
     def _clean(self, path: Path, commit: str, index: Path, pristine: bool, keep: Sequence[str]) -> Git:
@@ -137,7 +138,7 @@ class Workspaces:
         (folder / BRANCH).write_text(f"{commit}\n")
         (folder / "HEAD").write_text(f"ref: {BRANCH}\n")
         if index.is_file():
-            shutil.copyfile(index, folder / "index")
+            shutil.copy2(index, folder / "index")
         return Git(path)
 
     def restore_files(self, path: Path, commit: str, paths: Sequence[str]) -> None:

@@ -69,3 +69,16 @@ def test_what_is_read_only_is_removed_without_touching_what_links_point_to(tmp_p
     )
     subprocess.run([*caps, sys.executable, "-c", code, str(top)], check=True, timeout=30)
     assert not top.exists() and target.stat().st_mode & 0o777 == 0o640
+
+
+def test_what_would_keep_a_reader_waiting_is_found(tmp_path: Path) -> None:
+    git = tmp_path / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "refs" / "heads" / "main").symlink_to("../../HEAD")
+    assert folder.waits(git) == ""
+    os.mkfifo(git / "refs" / "heads" / "pipe")
+    assert folder.waits(git) == "refs/heads/pipe"
+    (git / "HEAD").unlink()
+    os.mkfifo(git / "HEAD")
+    assert folder.waits(git) in ("HEAD", "refs/heads/pipe")
