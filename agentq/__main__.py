@@ -68,7 +68,9 @@ def _crash(error: Exception, debug: bool, wants_json: bool) -> int:
     import tempfile
     import traceback
 
-    trace = "".join(traceback.format_exception(error))
+    from agentq.core import redact
+
+    trace = redact.in_urls("".join(traceback.format_exception(error)))
     if debug:
         _say(trace)
     details = "the details could not be written down"
@@ -79,7 +81,7 @@ def _crash(error: Exception, debug: bool, wants_json: bool) -> int:
         file.write(trace)
         file.flush()
         details = f"the details are in {file.name}"
-    message = f"this is a bug in agentq: {type(error).__name__}: {str(error)[:200]}"
+    message = f"this is a bug in agentq: {type(error).__name__}: {redact.in_urls(str(error))[:200]}"
     hint = f"{details}; nothing is lost, and '--debug' shows them here"
     if wants_json:
         _print_json("bug", message, hint, False)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NoReturn
 
-from agentq.core import paths, text, tomltext
+from agentq.core import paths, redact, text, tomltext
 from agentq.core.settings import (
     PREFIX,
     About,
@@ -32,7 +32,10 @@ from agentq.errors import ConfigError
 POLICY_FILE = "agents/config.toml"
 MACHINE_FILE = ".machine"
 DRIVERS = "`command`, `claude`, `codex`, `gemini`, `builtin` or `module:Class`"
-PROVIDERS = ("none", "sqlite")
+PROVIDERS = ("none", "sqlite", "postgres", "neon", "command")
+SEALS = ("dump", "kick")
+STARTS = ("copy", "empty")
+TOOLS = ("none", "alembic", "django", "drizzle", "prisma", "command")
 POLICIES = ("playbook", "lookahead")
 COMMITS = ("agent", "auto")
 TIMEOUTS = MappingProxyType({"scan": 15.0, "implementation": 45.0, "documentation": 20.0})
@@ -133,6 +136,71 @@ class Database:
     url: Annotated[str, About("Database to branch from. Passwords belong in the environment.")] = ""
     env: Annotated[str, About("Variable that names it to the project.", 1, check=_VARIABLE)] = "DATABASE_URL"
     push: Annotated[str, About("Brings a fresh database branch to the checkout's schema.")] = ""
+    start: Annotated[
+        str,
+        About(
+            "What the test and implement stages push to: a `copy` of dev, or an `empty` database, for a push that "
+            "only creates tables.",
+            choices=STARTS,
+        ),
+    ] = "copy"
+    seal: Annotated[
+        str,
+        About(
+            "How PostgreSQL is copied: `dump` leaves dev's connections alone; `kick` ends them, and is faster.",
+            choices=SEALS,
+        ),
+    ] = "dump"
+    create: Annotated[
+        str, About("Provider `command`: makes the database `{name}`, a copy of dev; may print its URL.")
+    ] = ""
+    create_empty: Annotated[str, About("Provider `command`: makes the database `{name}` without content.")] = ""
+    locate: Annotated[
+        str, About("Provider `command`: prints the URL of `{name}`; empty: `create` prints it last.")
+    ] = ""
+    drop: Annotated[str, About("Provider `command`: destroys `{name}`; one that is gone is no error.")] = ""
+
+
+@dataclass(frozen=True)
+class Neon:
+    """Database branches by Neon's API, for the provider `neon`."""
+
+    project: Annotated[str, About("Id of the project.", check=_NAME)] = ""
+    parent: Annotated[str, About("Name or id of the branch that is dev.")] = "main"
+    database: Annotated[str, About("Database on it; empty: the only one.")] = ""
+    role: Annotated[str, About("Role that agents connect as; empty: the only one.")] = ""
+    key_env: Annotated[str, About("Variable that holds the API key.", 1, check=_VARIABLE)] = "NEON_API_KEY"
+    api: Annotated[str, About("Base address of the API.", 1)] = "https://console.neon.tech/api/v2"
+    expire_hours: Annotated[float, About("Neon itself removes a branch after so long.", 1, 720)] = 48
+
+
+@dataclass(frozen=True)
+class Migrations:
+    """How changes of the schema land: generated on trunk's newest migration, and proved."""
+
+    tool: Annotated[str, About("What writes the migrations.", choices=TOOLS)] = "none"
+    files: Annotated[
+        Texts, About("Files and folders of migrations; empty: the tool's usual ones.", check=paths.problem)
+    ] = ()
+    upgrade: Annotated[str, About("Applies all migrations to the database; empty: the tool's command.")] = ""
+    generate: Annotated[
+        str, About("Writes the migration `{name}` for what the database lacks; empty: the tool's command.")
+    ] = ""
+    check: Annotated[
+        str, About("Says whether the migrations hold the whole schema; empty: the tool's command.")
+    ] = ""
+    apply_to_dev: Annotated[
+        str, About("Machine that brings dev to trunk's migrations after a landing; `*`: any; empty: none.")
+    ] = ""
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """What may be resolved without a person, beyond what needs no setting."""
+
+    generated: Annotated[Texts, About("Generated files that are committed.", check=paths.problem)] = ()
+    regenerate: Annotated[str, About("Writes all of them anew; must give the same bytes twice.")] = ""
+    format: Annotated[str, About("Formats `{files}` after their imports were merged.")] = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +232,7 @@ class Machine:
     playwright_workers: Annotated[int, About("Browser workers each agent may start.", 1, 256)] = 1
     test_workers: Annotated[int, About("Test processes each agent may start.", 1, 1024)] = 1
     verifications: Annotated[int, About("Test runs of the landing lane at once.", 1, 64)] = 1
+    warm: Annotated[int, About("Database branches kept ready for the next stage.", 0, 64)] = 0
     workspaces: Annotated[str, About("Folder of the workspaces; empty: the default.", check=_FOLDER)] = ""
     reserve_gb: Annotated[float, About("Memory (GB) left to the system.", 0, 65_536)] = 4
     agent_gb: Annotated[float, About("Memory (GB) one agent needs.", 0.1, 4096)] = 6
@@ -187,6 +256,9 @@ class Config:
     schedule: Schedule = field(default_factory=Schedule)
     overlap: Overlap = field(default_factory=Overlap)
     database: Database = field(default_factory=Database)
+    neon: Neon = field(default_factory=Neon)
+    migrations: Migrations = field(default_factory=Migrations)
+    conflicts: Conflicts = field(default_factory=Conflicts)
     shared: Shared = field(default_factory=Shared)
     lane: Lane = field(default_factory=Lane)
     machine: Machine = field(default_factory=Machine)
@@ -197,16 +269,11 @@ class Config:
         return [
             (
                 name,
-                _hide(tomltext.dump(getattr(getattr(self, setting.section), setting.key))),
+                redact.in_urls(tomltext.dump(getattr(getattr(self, setting.section), setting.key))),
                 self.origins.get(name, Origin("default")),
             )
             for name, setting in SETTINGS.items()
         ]
-
-
-def _hide(value: str) -> str:
-    value = re.sub(r"(://[^:/@\s]*):[^\s\"]*@", r"\1:***@", value)
-    return re.sub(r"(?i)(password=)[^&\s\"]+", r"\1***", value)
 
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in table(Config(), skip="origins")}

@@ -33,6 +33,7 @@ _MEMORABLE = frozenset(
     [
         "stage-failed",
         "conflict",
+        "collision",
         "ended",
         "blocked",
         "recovered",
@@ -41,6 +42,7 @@ _MEMORABLE = frozenset(
         "ejected",
         "lane-frozen",
         "note",
+        "resolved",
     ]
 )
 
@@ -108,7 +110,13 @@ def event_line(event: str, data: dict[str, Any]) -> str:
         "database-ready": lambda: f"database branch {data['branch']}" if data.get("branch") else "",
         "agent-started": lambda: f"{stage}: the agent works",
         "agent-ended": lambda: f"{stage}: the agent ended ({data['outcome']}, {data['seconds']} s)",
-        "command": lambda: f"runs {data['command']}",
+        "command": lambda: "" if _is_chore(data["log"]) else f"runs {data['command']}",
+        "migrating": lambda: str(data["text"]),
+        "migration": lambda: "migration: " + "; ".join([", ".join(data["paths"]), *data["notes"]]),
+        "migrations-left-out": lambda: f"left the agent's migrations out: {', '.join(data['paths'])}",
+        "dev-migrated": lambda: f"dev follows trunk at {str(data['commit'])[:10]}",
+        "collision": lambda: f"will collide with {data['other'] or 'trunk'} in {_paths(data)}",
+        "resolved": lambda: f"conflict resolved ({data['rule']}): {data['path']}: {data['text']}",
         "tests-restored": lambda: f"put locked tests back: {', '.join(data['paths'])}",
         "stage-proved": lambda: f"{stage}: proved" + "".join(f"; {note}" for note in data["notes"]),
         "stage-failed": lambda: f"{stage}: failed: {data['problem']}",
@@ -143,6 +151,18 @@ def event_line(event: str, data: dict[str, Any]) -> str:
 
 def _behind(before: int) -> str:
     return f" behind {before} {'other' if before == 1 else 'others'}" if before else ""
+
+
+def _is_chore(log: str) -> bool:
+    """Whether a command, by the name of its log, is one of the many around a migration: its result is told."""
+    name = os.path.basename(log)  # noqa: PTH119
+    return "migrate-" in name or "schema-push" in name or "proof-push" in name
+
+
+def _paths(data: dict[str, Any]) -> str:
+    """The paths an event names, and how many more there are."""
+    more = data["count"] - len(data["paths"])
+    return ", ".join(data["paths"]) + (f" (+{more})" if more > 0 else "")
 
 
 def _together(specs: list[str]) -> str:
@@ -322,11 +342,11 @@ class WorkView:
 
 def _last_line(agent: _Agent) -> str:
     """The newest line of what the agent or the command prints, else the last event."""
-    from agentq import process
+    from agentq import capture
 
     path = Path(agent.log) if agent.log else None
     if path is not None and path.is_file():
-        line = one_line(process.tail(path, lines=1, max_bytes=4096), 400)
+        line = one_line(capture.tail(path, lines=1, max_bytes=4096), 400)
         if any(sign.isalnum() for sign in line):
             return line
     return agent.line

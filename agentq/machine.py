@@ -153,6 +153,7 @@ def render(proposal: MachineProposal, name: str, type: str = "", workspaces: str
             "verifications",
             1,
         ),
+        ("Database branches kept ready for the next stage. 0: each is made when it is asked for.", "warm", 0),
         ("Folder of the workspaces, absolute or with '~/'. Empty: the default.", "workspaces", workspaces),
     ]
     lines = ["# This host, for agentq. Not committed: every host has its own.", ""]

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from agentq import capture
 from agentq.core.text import clean
 from agentq.errors import ExternalError
 
@@ -173,8 +174,11 @@ class Child:
         raise NotStarted(report["errno"], error, program)
 
 
-def spawn(command: Sequence[str], *, cwd: Path, env: Env, output: Path, marker: str, tree: bool = LINUX) -> Child:
-    """Start `command` in its own session with `env` and AGENTQ_RUN=marker, appending to `output` (0600).
+def spawn(
+    command: Sequence[str], *, cwd: Path, env: Env, output: Path, marker: str, tree: bool = LINUX, sink: int = -1
+) -> Child:
+    """Start `command` in its own session with `env` and AGENTQ_RUN=marker, appending to `output` (0600), or to the
+    descriptor `sink` if there is one.
 
     marker: unique among the children alive at the same time. tree=False: kill by process group only.
     Raises NotStarted, OSError for `cwd` or `output`, ValueError for NULs, ExternalError without a guard.
@@ -185,8 +189,7 @@ def spawn(command: Sequence[str], *, cwd: Path, env: Env, output: Path, marker: 
         raise ValueError("a command and a marker, without NUL characters, are needed")
     if not cwd.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(cwd))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    out = os.dup(sink) if sink >= 0 else capture.append(output)
     fds = [out]
     try:
         fds += [*os.pipe(), *os.pipe()]
@@ -225,28 +228,31 @@ def run(
     stop: Callable[[], str | None] = lambda: None,
     tick: Callable[[], None] = lambda: None,
     grace: float = 5.0,
+    secrets: Sequence[str] = (),
 ) -> Outcome:
     """Run `command` to its end and leave none of its processes; blocks.
 
     timeout, silence (no new output; 0: unlimited), grace (SIGTERM to SIGKILL): seconds. max_output: bytes.
     stop, tick: called about every 0.1 s; a reason from `stop` ends the run. What they raise ends it too.
+    secrets: texts that are hidden in `output` as they arrive.
     Raises as `spawn`, except NotStarted, which is the kind "missing".
     """
-    size = before = _size(output)
+    size = before = capture.size(output)
     begin = heard = time.monotonic()
     kind: Kind = "exited"
     pause, reason = 0.01, ""
-    try:
-        child = spawn(command, cwd=cwd, env=env, output=output, marker=marker)
-    except NotStarted as error:
-        why = clean(f"{error.filename}: {error.strerror}")
-        return Outcome("missing", error.returncode, 0.0, 0, "", why)
-    with child:
+    with ExitStack() as stack:
+        sink = stack.enter_context(capture.sink(output, secrets))
+        try:
+            child = stack.enter_context(spawn(command, cwd=cwd, env=env, output=output, marker=marker, sink=sink))
+        except NotStarted as error:
+            why = clean(f"{error.filename}: {error.strerror}")
+            return Outcome("missing", error.returncode, 0.0, 0, "", why)
         while kind == "exited" and child.wait(pause) is None:
             tick()
             now = time.monotonic()
             pause = max(0.0, min(pause * 1.5, 0.1, begin + timeout - now))
-            if (new := _size(output)) != size:
+            if (new := capture.size(output)) != size:
                 size, heard = new, now
             if reason := stop() or "":
                 kind = "stopped"
@@ -257,15 +263,8 @@ def run(
             elif silence and now - heard >= silence:
                 kind, reason = "silent", f"no output for {silence:g} s"
         result = child.stop(grace)
-    last = tail(output, start=before)
+    last = capture.tail(output, start=before)
     return Outcome(kind, result.returncode, result.seconds, result.leftovers, last, clean(reason))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def shell(command: str) -> list[str]:
@@ -276,24 +275,6 @@ def clean_env(allow: Iterable[str], extra: Mapping[str, str]) -> dict[str, str]:
     """This process's variables whose names match `allow` (globs), never GIT_*; then `extra` as it is."""
     names = {name for glob in allow for name in os.environ if fnmatchcase(name, glob)}
     return {name: os.environ[name] for name in names if not name.startswith("GIT_")} | dict(extra)
-
-
-def tail(path: Path, lines: int = 20, max_bytes: int = 64 * 1024, start: int = 0) -> str:
-    """The last non-empty lines, cleaned, from at most `max_bytes` beyond offset `start`. "" if no file."""
-    try:
-        with path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            begin = max(start, end - max_bytes)
-            # One byte more tells whether the window begins with a whole line.
-            file.seek(max(start, begin - 1))
-            data = file.read(end - file.tell())
-    except FileNotFoundError:
-        return ""
-    if begin > start:
-        data = data.partition(b"\n")[2] or data
-    # A bare carriage return is how progress bars start a line over.
-    text = clean(data.decode(errors="replace").replace("\r", "\n"))
-    return "\n".join([line.rstrip() for line in text.split("\n") if line.strip()][-lines:])
 
 
 @cache

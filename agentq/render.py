@@ -186,6 +186,8 @@ def details(found: dict[str, Any]) -> None:
     for stage, record in entry.get("stages", {}).items():
         tries = plural(record.get("attempts", 0), "attempt")
         rows.append((stage, f"{record.get('seconds', 0.0):.1f} s, {tries}"))
+    rows += [("resolved", line) for line in found["resolved"]]
+    rows += [("collides", one["text"]) for one in found["collisions"]]
     rows += [("workspace", found["workspace"])] if found["workspace"] else []
     rows += [("last log", found["logs"][-1])] if found["logs"] else []
     width = max(len(name) for name, _ in rows)
@@ -214,6 +216,8 @@ def why(found: dict[str, Any]) -> None:
     paragraph(out, f"{found['id']}: {found['answer']}", then="  ", style="bold")
     for line in found["rationale"]:
         paragraph(out, line, first="  · ", then="    ")
+    for one in found.get("collisions", []):
+        paragraph(out, one["text"], first="  · ", then="    ", style="" if one["resolves_itself"] else "yellow")
     if found.get("hint"):
         paragraph(out, f"hint: {found['hint']}")
     chain = found.get("chain", [])

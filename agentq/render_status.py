@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agentq.core.collisions import Collision
 from agentq.core.text import ago, hours, one_line, plural
 from agentq.live import console, shorten
 from agentq.render import all_specs, folded, grid, offline, paragraph, show_table
@@ -43,6 +44,7 @@ def status(found: Any, *, everything: bool) -> None:
             more = "earlier" if array == "completed" else "more"
             out.print(Text(f"… and {len(rows) - len(shown)} {more}: 'agentq status --all'", style="dim"))
         out.print()
+    _collisions(out, [one for one in found.collisions if one.alarming])
     if found.machines:
         _machines(out, found.machines)
     _footer(out, found)
@@ -64,6 +66,21 @@ def _footer(out: Console, found: Any) -> None:
     paragraph(
         out, f"{found.machine}: {len(found.live)} of {plural(found.instances, 'instance')} at work", style="dim"
     )
+
+
+def _collisions(out: Console, collisions: Sequence[Collision]) -> None:
+    """Which specs in progress will conflict when they land. The paths were chosen by agents."""
+    if not collisions:
+        return
+    out.print(Text(f"Will collide ({len(collisions)})", style="bold"))
+    for one in collisions[:SHOWN_ROWS]:
+        who = f"{one.pair.spec} × {one.beside(one.pair.spec)}"
+        paragraph(out, f"{who} in {one.where()}", first="  ", then="    ", style="yellow")
+        if one.advice:
+            paragraph(out, one.advice, first="    ", then="    ", style="dim")
+    if len(collisions) > SHOWN_ROWS:
+        out.print(Text(f"… and {len(collisions) - SHOWN_ROWS} more: 'agentq why ID'", style="dim"))
+    out.print()
 
 
 def _machines(out: Console, machines: Sequence[Any]) -> None:

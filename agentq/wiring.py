@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,8 +185,9 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
     mirror.ensure()
     return Services(
         repo=repo, config=config, store=made.store, runs=made.runs, mirror=mirror,
-        workspaces=Workspaces(root, mirror), databases=databases(repo, config, root), driver=driver(config),
-        clock=SystemClock(), owner=process.identity(os.getpid()) or "", identity=_identity(repo),
+        workspaces=Workspaces(root, mirror), databases=databases(repo, config, root, background=True),
+        driver=driver(config), clock=SystemClock(),
+        owner=process.identity(os.getpid()) or "", identity=_identity(repo),
         observer=observer or silent, stop=stops or (lambda: None), machines=machines(made),
     )  # fmt: skip
 
@@ -223,16 +224,66 @@ def _identity(repo: Repository) -> dict[str, str]:
     }  # fmt: skip
 
 
-def databases(repo: Repository, config: Config, root: Path) -> "Databases":
+def databases(repo: Repository, config: Config, root: Path, *, background: bool = False) -> "Databases":
+    """The project's provider; with `background` no stage waits for releases and warm branches. Raises ConfigError
+    for settings it cannot use."""
+    provider: Databases = _PROVIDERS[config.database.provider](repo, config, root / "databases")
+    if not background or provider.name == "none":
+        return provider
+    from agentq.databases.kept import Kept
+
+    return Kept(provider, config.machine.warm)
+
+
+def _none(_repo: Repository, _config: Config, _store: Path) -> "Databases":
     from agentq.databases.none import NoDatabases
+
+    return NoDatabases()
+
+
+def _sqlite(repo: Repository, config: Config, store: Path) -> "Databases":
     from agentq.databases.sqlite import SqliteDatabases
 
+    return SqliteDatabases(config.database.url, repo.root, store, config.database.env)
+
+
+def _postgres(_repo: Repository, config: Config, store: Path) -> "Databases":
+    from agentq.databases.postgres import PostgresDatabases
+
+    return PostgresDatabases(
+        _url(config), store, config.database.env, "kick" if config.database.seal == "kick" else "dump"
+    )
+
+
+def _neon(_repo: Repository, config: Config, store: Path) -> "Databases":
+    from agentq.databases.neon import NeonDatabases
+
+    return NeonDatabases(config.neon, store, config.database.env, os.environ)
+
+
+def _command(repo: Repository, config: Config, store: Path) -> "Databases":
+    from agentq.databases.command import CommandDatabases
+
     chosen = config.database
-    providers: dict[str, Any] = {
-        "none": NoDatabases,
-        "sqlite": lambda: SqliteDatabases(chosen.url, repo.root, root / "databases", chosen.env),
-    }
-    return providers[chosen.provider]()  # type: ignore[no-any-return]
+    return CommandDatabases(
+        chosen.create, chosen.create_empty, chosen.locate, chosen.drop, store, chosen.env, chosen.url, repo.root
+    )
+
+
+def _url(config: Config) -> str:
+    """dev's URL: the setting, else the project's own variable, where passwords belong."""
+    url = config.database.url or os.environ.get(config.database.env, "")
+    if not url:
+        raise ConfigError(
+            settings.POLICY_FILE, "database.url", "is not set, and neither is the variable",
+            f"set {config.database.env} or AGENTQ_DATABASE_URL in the environment",
+        )  # fmt: skip
+    return url
+
+
+_PROVIDERS: dict[str, Callable[[Repository, Config, Path], "Databases"]] = {
+    "none": _none, "sqlite": _sqlite, "postgres": _postgres, "neon": _neon, "command": _command,
+}  # fmt: skip
 
 
 def driver(config: Config) -> "Driver":
@@ -279,6 +330,7 @@ def follow_parent(parent: int) -> None:
 
 def work(made: "Base", at_once: int | None, only: list[str], stops: Stops, view: Any) -> Any:
     """Run the work flow: `view.event(kind, data)` hears everything, `view.tick()` is called in between."""
+    from agentq.flows.chores import chores
     from agentq.flows.recover import free_abandoned, recover
     from agentq.flows.work import Work, run_command
 
@@ -304,4 +356,5 @@ def work(made: "Base", at_once: int | None, only: list[str], stops: Stops, view:
         command=run_command, stops=lambda: stops.count, observer=view.event, tick=view.tick,
         at_once=min(at_once or instances, instances), only=frozenset(only),
     )  # fmt: skip
-    return flow.run()
+    with chores(made_services):
+        return flow.run()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentq import guard, process
+from agentq import capture, guard, process
 from agentq.process import Child, Outcome, Result, shell
 
 _numbers = itertools.count()
@@ -235,6 +235,22 @@ def test_output_is_appended_and_private(run: Any, out: Path) -> None:
     outcome = run("echo two; echo three >&2")
     assert out.read_text() == "one\ntwo\nthree\n"
     assert outcome.tail == "two\nthree"
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_are_hidden_as_they_arrive(out: Path, tmp_path: Path) -> None:
+    secret = "correct-horse-battery"
+    half, rest = secret[:7], secret[7:]
+    script = f"printf '{half}'; sleep 0.3; printf '%s end\n' '{rest}'; echo '{secret}' >&2; exit 3"
+    seen: list[bytes] = []
+    ended = process.run(
+        shell(script), cwd=tmp_path, env=process.clean_env(process.BASE_ENV, {}), output=out, marker="hides",
+        timeout=20, secrets=[secret], tick=lambda: seen.append(out.read_bytes() if out.exists() else b""),
+    )  # fmt: skip
+    assert (ended.kind, ended.returncode) == ("exited", 3)
+    assert out.read_text() == "*** end\n***\n"
+    assert ended.tail == "*** end\n***"
+    assert not any(half.encode() in one for one in seen)
     assert out.stat().st_mode & 0o777 == 0o600
 
 
@@ -545,11 +561,11 @@ def test_tail_is_safe_to_show(run: Any) -> None:
 
 def test_tail_is_bounded_and_begins_with_a_whole_line(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert process.tail(log) == ""
+    assert capture.tail(log) == ""
     log.write_text("".join(f"line {i:04}\n" for i in range(1000)))
-    assert process.tail(log, lines=2) == "line 0998\nline 0999"
-    assert process.tail(log, lines=100, max_bytes=25) == "line 0998\nline 0999"
-    assert process.tail(log, lines=100, max_bytes=20) == "line 0998\nline 0999"
-    assert process.tail(log, start=9980) == "line 0998\nline 0999"
+    assert capture.tail(log, lines=2) == "line 0998\nline 0999"
+    assert capture.tail(log, lines=100, max_bytes=25) == "line 0998\nline 0999"
+    assert capture.tail(log, lines=100, max_bytes=20) == "line 0998\nline 0999"
+    assert capture.tail(log, start=9980) == "line 0998\nline 0999"
     log.write_text("x" * 5000)
-    assert process.tail(log, max_bytes=100) == "x" * 101
+    assert capture.tail(log, max_bytes=100) == "x" * 101

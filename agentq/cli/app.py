@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from agentq import __version__
-from agentq.cli import inspect_, lane_, machines_, queue_, run_, setup_, share_
+from agentq.cli import db_, inspect_, lane_, machines_, queue_, run_, setup_, share_
 from agentq.core.text import did_you_mean
 from agentq.errors import AgentqError, ExitCode, UserError
 
@@ -119,6 +119,10 @@ lane_app.callback()(lane_.lane)
 lane_app.command("freeze")(lane_.freeze)
 lane_app.command("thaw")(lane_.thaw)
 app.add_typer(lane_app, name="lane", rich_help_panel=_LOOK)
+db_app = typer.Typer(cls=Suggesting, help="Database branches by hand.", no_args_is_help=True)
+for function in (db_.db_list, db_.db_branch, db_.db_url, db_.db_drop, db_.db_seal, db_.db_warm, db_.db_reap):
+    db_app.command(function.__name__.removeprefix("db_"))(function)
+app.add_typer(db_app, name="db", rich_help_panel=_SETUP)
 machine_app = typer.Typer(cls=Suggesting, help="What this host may run.", no_args_is_help=True)
 machine_app.command("setup")(setup_.machine_setup)
 machine_app.command("show")(setup_.machine_show)

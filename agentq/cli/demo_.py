@@ -11,6 +11,7 @@ from typing import Any
 
 from agentq import live, render, wiring
 from agentq.core.picture import gantt_text
+from agentq.databases.contents import Contents
 from agentq.errors import ExitCode
 from agentq.trunk.git import Git
 
@@ -25,6 +26,7 @@ workspaces = "{workspaces}"
 
 def run_demo(folder: str | None, at_once: int) -> int:
     """Build the project, run its twelve specs, show what came of it. Returns the exit code."""
+    from agentq.demo import schema
     from agentq.demo.project import build
 
     root = Path(folder).resolve() if folder else Path(tempfile.mkdtemp(prefix="agentq-demo-"))
@@ -37,7 +39,8 @@ def run_demo(folder: str | None, at_once: int) -> int:
     print(f"A notes service over SQLite, its origin and {len(demo.specs)} specs, made in")
     print(f"  {root}")
     print(f"{at_once} agents at once replay prepared changes; no model is asked. All else is real:")
-    print("workspaces, database branches, red tests, proofs, rebases and pushes.\n")
+    print("workspaces, database branches, red tests, proofs, migrations, rebases and pushes.\n")
+    before = schema.read(demo.dev_url)
     base = wiring.base(demo.checkout)
     stops = wiring.Stops()
     stops.listen()
@@ -52,9 +55,9 @@ def run_demo(folder: str | None, at_once: int) -> int:
         print(f"  cd {demo.checkout}\n  agentq work\n\nTo remove the demo:\n\n  rm -r {root}")
         return ExitCode.INTERRUPTED if report.interrupted else ExitCode.VERIFY
     _show(base, demo, seconds)
-    green = _suite(demo.hub, root)
+    good = prove_landed(base, demo, before)
     _next_steps(demo.checkout, root, on_path)
-    return ExitCode.OK if green else ExitCode.VERIFY
+    return ExitCode.OK if good else ExitCode.VERIFY
 
 
 def _show(base: Any, demo: Any, seconds: float) -> None:
@@ -72,13 +75,26 @@ def _show(base: Any, demo: Any, seconds: float) -> None:
     print(Git(demo.hub)("log", "--reverse", form, "main").text)
 
 
-def _suite(hub: Path, root: Path) -> bool:
-    """Run the landed project's own suite once more, on a fresh clone of its origin."""
-    fresh = root / "landed"
-    Git(root)("clone", "--quiet", "--branch", "main", str(hub), str(fresh))
-    print("\nThe landed project's own suite, in a fresh clone of the origin:\n")
+def prove_landed(base: Any, demo: Any, before: Contents) -> bool:
+    """Show that what landed is whole, in a fresh clone of the origin: its migrations and its own test suite.
+    `before`: what dev held before the specs."""
+    from agentq.demo import schema
+
+    fresh, empty = demo.folder / "landed", f"sqlite:///{demo.folder / 'from-nothing.db'}"
+    Git(demo.folder)("clone", "--quiet", "--branch", "main", str(demo.hub), str(fresh))
+    events = [event for spec in demo.specs for event in base.runs.events(spec)]
+    judged = schema.judge(fresh, empty, demo.dev_url, before, events)
+    print("\nThe landed project's migrations, in a fresh clone of the origin:\n")
+    print("\n".join(f"  {line}" for line in judged.lines))
+    return _suite(fresh) and judged.good
+
+
+def _suite(fresh: Path) -> bool:
+    """Run the landed project's own suite once more, on a database of its own."""
+    print("\nIts own test suite there:\n")
+    env = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     done = subprocess.run(
-        [sys.executable, "tools/run_tests.py"], cwd=fresh, capture_output=True, text=True, check=False
+        [sys.executable, "tools/run_tests.py"], cwd=fresh, env=env, capture_output=True, text=True, check=False
     )
     lines = [line for line in (done.stdout + done.stderr).splitlines() if any(map(str.isalnum, line))]
     print("\n".join(f"  {line}" for line in lines[-2:]))

@@ -28,6 +28,13 @@ Priority = Annotated[int | None, typer.Option("--priority", help="A manual pin; 
 Tests = Annotated[
     str | None, typer.Option("--tests", help="'required' or 'none'.", autocompletion=words("required", "none"))
 ]
+Migration = Annotated[
+    str | None,
+    typer.Option(
+        "--migration", help="'generated', 'destructive' or 'handwritten'.",
+        autocompletion=words("generated", "destructive", "handwritten"),
+    ),
+]  # fmt: skip
 
 
 def _fields(**given: Any) -> dict[str, Any]:
@@ -53,6 +60,7 @@ def add(
     context_budget: Budget = None,
     priority: Priority = None,
     tests: Tests = None,
+    migration: Migration = None,
     json: Json = False,
 ) -> None:
     """Add a spec to the end of the queue."""
@@ -63,7 +71,7 @@ def add(
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
         files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
-        priority=priority, tests=tests,
+        priority=priority, tests=tests, migration=migration,
     )  # fmt: skip
     add_spec(base.store, base.repo.root, spec_id, given)
     _report(json, spec_id, f"added '{spec_id}'")
@@ -81,6 +89,7 @@ def edit(
     context_budget: Budget = None,
     priority: Priority = None,
     tests: Tests = None,
+    migration: Migration = None,
     clear: Annotated[list[str] | None, typer.Option("--clear", help="Field to set back to its default.")] = None,
     json: Json = False,
 ) -> None:
@@ -91,7 +100,7 @@ def edit(
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
         files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
-        priority=priority, tests=tests,
+        priority=priority, tests=tests, migration=migration,
     )  # fmt: skip
     base = wiring.base()
     edit_spec(base.store, spec_id, given, clear or [], base.config.overlap.additive)

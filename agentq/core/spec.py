@@ -116,6 +116,11 @@ class Spec(Model):
     tests: Annotated[str, Field(pattern=r"^(required|none)$")] = Field(
         default="required", description="'none': this spec has no test stage."
     )
+    migration: Annotated[str, Field(pattern=r"^(generated|destructive|handwritten)$")] = Field(
+        default="generated",
+        description="'generated': agentq writes it, and it may drop nothing; 'destructive': it may; "
+        "'handwritten': the agent writes it.",
+    )
 
 
 class Lease(Model):

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from agentq.core.finding import Finding
 
+EMPTY = "empty"
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -27,7 +29,8 @@ class Branch:
 
     `id` and `name` match `^[a-z][a-z0-9_]{0,50}$`. `url` is a secret ("" without a database), `env` holds it
     under the configured variables: neither appears in the repr. `generation` is the id it was made from.
-    `expires_at` is aware. `owner` is the opaque identity of the process that asked for it.
+    `expires_at` is aware. `owner` is the opaque identity of the process that asked for it. `warm`: it was claimed
+    from those kept ready. One without content is of the generation EMPTY.
     """
 
     id: str
@@ -37,12 +40,13 @@ class Branch:
     env: Mapping[str, str] = field(repr=False)
     expires_at: datetime
     owner: str
+    warm: bool = field(default=False, compare=False)
 
 
 class Databases(Protocol):
     """Makes database branches. Safe to share between threads; safe between processes on one host.
 
-    Every method raises DatabaseError when the database or its store fails.
+    Every method raises DatabaseError when the database or its store fails, ConfigError when it is not set up.
     """
 
     name: str
@@ -59,8 +63,21 @@ class Databases(Protocol):
         """The current generation: the existing one while dev's head stands still, else a new one."""
         ...
 
+    def dev(self) -> Mapping[str, str]:
+        """The variables that name dev itself: secret, for canonical migrations alone. {} without a database."""
+        ...
+
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
         """A branch of the current generation. A repeat for the same command returns the same branch."""
+        ...
+
+    def empty(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
+        """A database without any content, as `acquire` in all else, but never the same branch as its."""
+        ...
+
+    def warm(self, count: int) -> int:
+        """Make branches of the current generation until `count` are ready for `acquire`, and destroy ready ones
+        of other generations. Returns how many are ready; 0 where nothing would be gained."""
         ...
 
     def release(self, branch_id: str) -> None:

@@ -1,10 +1,10 @@
 """The provider "none": a project without a database. Branches carry no URL, and nothing is stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from agentq.core.finding import Finding
-from agentq.databases.base import Branch, Generation, command_key
+from agentq.databases.base import EMPTY, Branch, Generation, command_key
 
 
 class NoDatabases:
@@ -21,9 +21,19 @@ class NoDatabases:
     def seal(self) -> Generation:
         return Generation("none", self.head())
 
+    def dev(self) -> Mapping[str, str]:
+        return {}
+
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
         name = f"b{command_key(command_id)}"
         return Branch(name, name, self.seal().id, "", {}, now + ttl, owner)
+
+    def empty(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
+        name = f"e{command_key(command_id)}"
+        return Branch(name, name, EMPTY, "", {}, now + ttl, owner)
+
+    def warm(self, count: int) -> int:  # noqa: ARG002
+        return 0
 
     def release(self, branch_id: str) -> None:
         """Nothing to destroy."""

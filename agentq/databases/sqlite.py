@@ -1,34 +1,36 @@
 """Branches of an SQLite file. One directory holds everything:
 
     generations/gNNNNNNNN_HEAD.db   sealed copies of dev, 0444, the newest last; `tmp_*` are unfinished
-    branches/NAME/data.db           a branch, in a directory of its own with the logs SQLite puts beside it
+    branches/NAME/data.db           a branch, in a directory of its own with the logs SQLite puts beside it;
+                                    NAME begins with `b`, or with `e` if it was made without content
     branches/NAME.json              whose it is; written before the data, removed after it
     branches/NAME.tmp/              unfinished, or half destroyed
+    warm/gNNNNNNNN_HEAD.HEX/data.db a copy of a generation that is ready to become a branch; `.tmp` as above
     locks/                          0700; files that are never removed
 
-A rename makes a generation or a branch complete, so a crash leaves only what `reap` can tell from the whole.
-Nothing is synced: after a power cut neither is trusted, because both name the boot that wrote them.
+A rename makes each complete, and a warm copy a branch, so a crash leaves only what `reap` can tell from the
+whole.
+Nothing is synced: after a power cut none is trusted, because all name the boot that wrote them.
 """
 
 import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from agentq.core.finding import Finding
 from agentq.databases import sqlite_copy
-from agentq.databases.base import Branch, Generation, command_key
+from agentq.databases.base import EMPTY, Branch, Generation, command_key
 from agentq.databases.sqlite_seal import COPY_LIMIT, SWEEP_WAIT, Generations, locate
-from agentq.databases.sqlite_store import Busy, Store, failed_os, rmtree
+from agentq.databases.sqlite_store import DATA, Busy, Store, failed_os, lay_down, rmtree
+from agentq.databases.sqlite_warm import ATTEMPTS, Warm
 from agentq.errors import DatabaseError
 
-DATA = "data.db"
-ATTEMPTS = 5
-BRANCH = re.compile(r"(b[0-9a-f]{12}_[0-9a-f]{8})(\.json|\.json\.tmp|\.tmp)?")
+BRANCH = re.compile(r"([be][0-9a-f]{12}_[0-9a-f]{8})(\.json|\.json\.tmp|\.tmp)?")
 
 
 class SqliteDatabases:
@@ -46,6 +48,7 @@ class SqliteDatabases:
         self._dev = locate(url, root)
         self._store = Store(store)
         self._generations = Generations(self._dev, self._store, patience)
+        self._warm = Warm(self._store, self._generations)
         self._env = env
 
     def head(self) -> str:
@@ -54,26 +57,39 @@ class SqliteDatabases:
     def seal(self) -> Generation:
         return self._generations.seal()
 
+    def dev(self) -> Mapping[str, str]:
+        return {self._env: self._dev.at(self._dev.path)}
+
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
         """See `Databases`. A repeat takes the branch over for its owner and never shortens its life.
 
         A branch that has expired, or was written before the machine last started, is replaced by a fresh one.
         """
+        return self._take("b", command_id, ttl, now, owner)
+
+    def empty(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
+        return self._take("e", command_id, ttl, now, owner)
+
+    def warm(self, count: int) -> int:
+        return self._warm.keep(count)
+
+    def _take(self, kind: str, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
+        """`kind`: b for a copy of dev, e for one without content."""
         key = command_key(command_id)
         with self._store.lock(f"branch_{key[0]}", COPY_LIMIT):
-            for name in self._names(f"b{key}_"):
+            for name in self._names(f"{kind}{key}_"):
                 meta = self._meta(name) if self._whole(name) else None
                 if meta and meta["boot"] == sqlite_copy.boot_id() and _expiry(meta) > now:
                     meta |= {"owner": owner, "expires_at": max(_expiry(meta), now + ttl).isoformat()}
                     self._write_meta(name, meta)
                     return self._branch(name, meta)
                 self._remove(name)
-            return self._make(f"b{key}_{secrets.token_hex(4)}", command_id, now + ttl, owner)
+            return self._make(f"{kind}{key}_{secrets.token_hex(4)}", command_id, now + ttl, owner)
 
     def _make(self, name: str, command_id: str, expires_at: datetime, owner: str) -> Branch:
         """A fresh branch. The caller holds its lock."""
         for _ in range(ATTEMPTS):
-            generation = self.seal()
+            generation = Generation(EMPTY, "") if name[0] == "e" else self.seal()
             meta = {
                 "command_id": command_id,
                 "owner": owner,
@@ -83,7 +99,9 @@ class SqliteDatabases:
             }
             try:
                 self._write_meta(name, meta)
-                self._fill(name, self._generations.path(generation))
+                if self._fill(name, generation):
+                    meta["warm"] = "yes"
+                    self._write_meta(name, meta)
                 return self._branch(name, meta)
             except FileNotFoundError:
                 self._remove(name)  # the generation was pruned under us
@@ -95,14 +113,16 @@ class SqliteDatabases:
                 raise
         raise DatabaseError("dev changes faster than it can be copied", "try again", retryable=True)
 
-    def _fill(self, name: str, source: Path) -> None:
-        folder = self._store.folder("branches") / f"{name}.tmp"
-        folder.mkdir(mode=0o700)
-        target = folder / DATA
-        if not sqlite_copy.reflink(str(source), str(target)):
-            shutil.copyfile(source, target)
-            target.chmod(0o600)
-        folder.rename(folder.with_name(name))
+    def _fill(self, name: str, generation: Generation) -> bool:
+        """Whether a warm copy was claimed for it. FileNotFoundError when the generation is gone; OSError."""
+        folder = self._store.folder("branches") / name
+        if generation.id == EMPTY:
+            lay_down(folder, None)
+            return False
+        if self._warm.claim(generation, folder):
+            return True
+        lay_down(folder, self._generations.path(generation))
+        return False
 
     def release(self, branch_id: str) -> None:
         found = BRANCH.fullmatch(branch_id)
@@ -132,8 +152,13 @@ class SqliteDatabases:
                 continue
             except DatabaseError as exc:
                 failure = failure or exc
-        with suppress(Busy):
-            self._generations.sweep()
+        for sweep in (self._generations.sweep, self._warm.sweep):
+            try:
+                sweep()
+            except Busy:
+                continue
+            except DatabaseError as exc:
+                failure = failure or exc
         if failure:
             raise failure
         return removed
@@ -148,9 +173,11 @@ class SqliteDatabases:
 
     def _branch(self, name: str, meta: dict[str, str]) -> Branch:
         url = self._dev.at(self._store.path / "branches" / name / DATA)
-        return Branch(name, name, meta["generation"], url, {self._env: url}, _expiry(meta), meta["owner"])
+        return Branch(
+            name, name, meta["generation"], url, {self._env: url}, _expiry(meta), meta["owner"], "warm" in meta
+        )
 
-    def _names(self, prefix: str = "b") -> list[str]:
+    def _names(self, prefix: str = "") -> list[str]:
         """Branches of which anything at all exists."""
         found = (BRANCH.fullmatch(name) for name in self._store.listing("branches") if name.startswith(prefix))
         return sorted({m[1] for m in found if m})

@@ -67,7 +67,9 @@ def _stamp(path: str) -> tuple[str, int]:
             continue
         if name != real and stat.st_size == 0:
             continue  # opening a WAL database creates an empty log
-        facts += [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        facts += [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns]
+        if name == real:  # SQLite run by root changes the owner of a log it opens, to what it was
+            facts.append(stat.st_ctime_ns)
         newest = max(newest, stat.st_ctime_ns)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16], newest
 

@@ -86,13 +86,14 @@ class Generations:
             raise failed_os(f"dev database {self._dev.path}", exc) from exc
 
     def seal(self) -> Generation:
-        current = self._current()
+        current = self.current()
         if current is not None:
             return current
         with self._store.lock("seal", COPY_LIMIT):
-            return self._current() or self._seal()
+            return self.current() or self._seal()
 
-    def _current(self) -> Generation | None:
+    def current(self) -> Generation | None:
+        """The one that is what dev is now; None when dev has moved on."""
         head = self.head()
         newest = self._generations()[-1:]
         return newest[0] if newest and newest[0].head == head else None

@@ -1,4 +1,4 @@
-"""The directory an SQLite provider keeps, its locks, and its failures in words."""
+"""The directory a provider keeps on this host, its locks, and its failures in words."""
 
 import errno
 import os
@@ -9,7 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from agentq.databases import sqlite_copy
 from agentq.errors import DatabaseError
+
+DATA = "data.db"
 
 FULL = {"SQLITE_FULL", "ENOSPC", "EDQUOT", "EFBIG"}
 HINTS = {
@@ -70,7 +73,7 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, seconds: float) -> Iterator[None]:
-        """Exclude threads and processes. Order: a branch before sealing before copying."""
+        """Exclude threads and processes. Order: a branch or the warm ones, sealing, copying."""
         path = self.folder("locks") / f"{name}.lock"
         lock = FileLock(path, seconds, 0o600, fallback_to_soft=False, poll_interval=0.005)
         try:
@@ -83,6 +86,23 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def lay_down(folder: Path, source: Path | None) -> None:
+    """Make `folder` with a copy of `source` in it, or with an empty database, all or nothing. OSError."""
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    unfinished.mkdir(mode=0o700)
+    target = unfinished / DATA
+    try:
+        if source is None:
+            target.touch(0o600)
+        elif not sqlite_copy.reflink(str(source), str(target)):
+            shutil.copyfile(source, target)
+            target.chmod(0o600)
+        unfinished.rename(folder)
+    except BaseException:
+        rmtree(unfinished)
+        raise
 
 
 def unlink(path: Path) -> None:

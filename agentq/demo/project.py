@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from agentq.demo import schema
 from agentq.demo.replay import DATA, SUFFIX
 from agentq.errors import UserError
 from agentq.trunk.git import Git
@@ -38,10 +39,14 @@ class Demo:
     hub: Path
     specs: list[str]
 
+    @property
+    def dev_url(self) -> str:
+        return f"sqlite:///{self.checkout / 'data' / 'dev.db'}"
+
 
 def build(folder: Path, *, pace: float = 1.0, python: str = sys.executable) -> Demo:
     """Make the demo in `folder`, which must be empty or absent. `pace`: factor on the replay agent's pauses,
-    0 for none; `python`: the interpreter it runs with. Raises UserError, GitError."""
+    0 for none; `python`: the interpreter it runs with. Raises UserError, GitError, DatabaseError."""
     folder = folder.expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty", "name a folder that does not exist yet")
@@ -51,10 +56,11 @@ def build(folder: Path, *, pace: float = 1.0, python: str = sys.executable) -> D
     git("init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(hub))
     git("clone", "--quiet", "--template=", str(hub), str(checkout))
     _write_project(checkout, [python, "-I", str(REPLAY), "--pace", f"{pace:g}", "{prompt_file}"])
-    _fill(checkout / "data" / "dev.db", checkout / "notes" / "schema")
-    _first_commit(Git(checkout))
     queue = json.loads((checkout / "agents" / "queue.json").read_text(encoding="utf-8"))
-    return Demo(folder, checkout, hub, [entry["id"] for entry in queue["ready"]])
+    demo = Demo(folder, checkout, hub, [entry["id"] for entry in queue["ready"]])
+    _fill(demo, python)
+    _first_commit(Git(checkout))
+    return demo
 
 
 def _write_project(checkout: Path, agent: list[str]) -> None:
@@ -71,12 +77,12 @@ def _write_project(checkout: Path, agent: list[str]) -> None:
     config.write_text(config.read_text(encoding="utf-8").replace(_AGENT, command), encoding="utf-8")
 
 
-def _fill(path: Path, schema: Path) -> None:
-    """A new dev database with the project's schema and the notes of notes.toml."""
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as db, db:
-        for file in sorted(schema.glob("*.sql")):
-            db.executescript(file.read_text(encoding="utf-8"))
+def _fill(demo: Demo, python: str) -> None:
+    """A new dev database, made by the project's migrations, with the notes of notes.toml."""
+    folder = demo.checkout / "data"
+    folder.mkdir()
+    schema.migrate(demo.checkout, "upgrade", demo.dev_url, python)
+    with closing(sqlite3.connect(folder / "dev.db")) as db, db:
         db.executemany("INSERT INTO notes (title, body, created) VALUES (?, ?, ?)", _rows())
 
 

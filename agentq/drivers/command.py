@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from agentq import process
+from agentq.core import redact
 from agentq.core.finding import Finding
 from agentq.core.text import did_you_mean, one_line
 from agentq.drivers.base import AgentResult, AgentTask, Ending
@@ -65,6 +66,7 @@ class CommandDriver:
             max_output=self.max_output,
             stop=stop,
             tick=tick,
+            secrets=redact.passwords(task.env.values()),
         )
         ended: Ending = "done" if outcome.returncode == 0 else "failed"
         return AgentResult(

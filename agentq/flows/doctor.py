@@ -19,6 +19,7 @@ from agentq.core.spec import Queue
 from agentq.core.text import one_line, plural
 from agentq.errors import AgentqError, QueueCorrupt
 from agentq.flows.detect import ANSWER_SECONDS
+from agentq.flows.dev import behind
 from agentq.flows.recover import recover
 from agentq.flows.services import Base
 from agentq.flows.setup import host, write_machine
@@ -74,6 +75,7 @@ def checks(wiring: Wiring, repo: Repository, patience: float = ANSWER_SECONDS) -
         lambda: _trunk(base, patience),
         lambda: _machine(wiring, base),
         lambda: _doors(wiring, base),
+        lambda: _migrations(base),
         lambda: _disk(wiring, base),
         lambda: _queue(wiring, base),
     )
@@ -202,9 +204,31 @@ def _doors(wiring: Wiring, base: Base) -> Iterator[Finding]:
     for ask in asked:
         try:
             for finding in ask():
-                yield Finding("ok" if finding.ok else "bad", finding.text, finding.hint)
+                warns: Level = "warn" if finding.hint else "ok"
+                yield Finding(warns if finding.ok else "bad", finding.text, finding.hint)
         except AgentqError as error:
             yield _bad(error)
+
+
+def _migrations(base: Base) -> Iterator[Finding]:
+    """Whether migrations can be generated and proved, and whether dev follows."""
+    settings, database = base.config.migrations, base.config.database
+    if settings.tool == "none":
+        return
+    if database.provider == "none":
+        yield Finding(
+            "bad", f"migrations of '{settings.tool}' need a database", f"set [database] provider in {POLICY_FILE}"
+        )
+        return
+    if not database.push:
+        hint = "with [database] push they are compared with what it makes"
+        yield Finding("warn", f"migrations of '{settings.tool}' are proved without a schema push", hint)
+    problem = behind(base)
+    if problem:
+        yield Finding("warn", f"dev does not follow trunk's migrations: {problem}", "the next landing tries again")
+    else:
+        who = {"": "nobody; set [migrations] apply_to_dev", "*": "any machine"}.get(settings.apply_to_dev)
+        yield Finding("ok", f"migrations by {settings.tool}; dev is moved by {who or settings.apply_to_dev}")
 
 
 def _disk(wiring: Wiring, base: Base) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from agentq.core import queue as transitions
 from agentq.core.spec import Completed, InProgress, Place, Queue
 from agentq.core.text import plural
 from agentq.errors import ExternalError, Refused
-from agentq.flows import lead, wip
+from agentq.flows import dev, lead, wip
 from agentq.flows.chain import published
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.recover import settle_pushes
@@ -166,13 +166,14 @@ def complete(session: Session, commit: str) -> Proved:
 def _landed(session: Session, commit: str) -> Proved:
     session.say("landed", commit=commit)
     tidy(session)
+    dev.follow(session)
     return Proved((plural(1, "commit") + " on trunk",), landed=commit)
 
 
 def tidy(session: Session) -> None:
     """After a landing: the refs of the work go, the workspace waits for the next spec."""
     mirror = session.services.mirror
-    mirror.delete_refs(f"refs/agentq/work/{session.id}", session.wip_ref, f"refs/agentq/import/{session.id}")
+    mirror.delete_refs(*(f"refs/agentq/{kind}/{session.id}" for kind in ("work", "wip", "import", "heads")))
     session.services.workspaces.retire(session.workspace, session.services.config.machine.instances)
     wip.drop(session.services, session.id)
 

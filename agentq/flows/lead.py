@@ -21,7 +21,7 @@ from agentq.errors import ExternalError, Refused, Stale
 from agentq.flows.chain import Chain, Linked, published
 from agentq.flows.lane_tests import Finished, LaneTests
 from agentq.flows.outcome import Failed, StageOutcome
-from agentq.flows.proof import is_proved, proof_key
+from agentq.flows.proof import is_proved, rules_key
 from agentq.flows.session import Session
 from agentq.store.base import QueueMove
 from agentq.store.runs import Intent
@@ -162,7 +162,7 @@ class _Leader:
         """Trunk as far as we know. Results of other commands than its own are forgotten."""
         if self.trunk is None or not self.commands:
             self.trunk = self.trunk or self.session.fetch_trunk()
-            commands = proof_key(self.session, "")
+            commands = rules_key(self.session)
             if self.commands not in ("", commands):
                 self.seen.clear()
             self.commands = commands

@@ -10,9 +10,10 @@ from typing import Any
 
 from agentq.core import queue as transitions
 from agentq.core.board import Board, of_queue
+from agentq.core.collisions import FILE, Collision
 from agentq.core.graph import critical_path
 from agentq.core.schedule import Advice, figures
-from agentq.core.spec import Completed, InProgress, Spec, to_json
+from agentq.core.spec import Completed, InProgress, Queue, Spec, to_json
 from agentq.core.text import clean
 from agentq.errors import UserError
 from agentq.flows.heart import Machines, View
@@ -48,7 +49,8 @@ NEXT = "next"
 
 @dataclass(frozen=True)
 class Status:
-    """`machines`: those that share the queue; `age`: seconds since it was seen where it lives, 0 for now."""
+    """`machines`: those that share the queue; `age`: seconds since it was seen where it lives, 0 for now.
+    `collisions`: specs in progress that would conflict, also those whose conflict resolves itself."""
 
     rows: tuple[Row, ...]
     paused: bool | str
@@ -57,6 +59,7 @@ class Status:
     live: tuple[Live, ...]
     machines: tuple[View, ...] = ()
     age: float = 0.0
+    collisions: tuple[Collision, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         arrays: dict[str, list[dict[str, Any]]] = {"ready": [], "in_progress": [], "completed": []}
@@ -66,6 +69,7 @@ class Status:
             **arrays, "paused": self.paused, "machine": self.machine, "instances": self.instances,
             "live": [asdict(live) for live in self.live],
             "machines": [one.to_json() for one in self.machines], "age_seconds": round(self.age, 1),
+            "collisions": [one.to_json() for one in self.collisions],
         }  # fmt: skip
 
 
@@ -74,7 +78,8 @@ def status_rows(base: Base, machines: Machines | None = None) -> Status:
         machines.observe()
     snapshot = base.store.read()
     queue = snapshot.queue
-    advice = base.look().advice()
+    situation = base.look()
+    advice = situation.advice()
     now = datetime.now(UTC)
     live = base.runs.live()
     rows = [_running_row(entry, advice, live, now) for entry in queue.in_progress]
@@ -86,7 +91,20 @@ def status_rows(base: Base, machines: Machines | None = None) -> Status:
     return Status(
         tuple(rows), queue.paused, machine.name, machine.instances, tuple(live.values()),
         tuple(machines.views(queue)) if machines else (), snapshot.age,
+        tuple(_collisions(base, queue, situation.board)),
     )  # fmt: skip
+
+
+def _collisions(base: Base, queue: Queue, board: Board) -> list[Collision]:
+    if not (base.runs.state / FILE).exists():
+        return []
+    from agentq.flows import collide
+
+    return collide.shown(base, queue.in_progress, lambda: figures(board).unblocks)
+
+
+def _said_to(spec_id: str, collisions: list[Collision]) -> list[dict[str, Any]]:
+    return [{**one.to_json(), "text": one.said_to(spec_id)} for one in collisions if one.concerns(spec_id)]
 
 
 def _running_row(entry: InProgress, advice: Advice, live: dict[str, Live], now: datetime) -> Row:
@@ -134,7 +152,9 @@ def details(base: Base, spec_id: str) -> dict[str, Any]:
     )
     dependents = [s.id for s in (*queue.ready, *queue.in_progress) if spec_id in s.depends_on]
     events = base.runs.events(spec_id)
-    reason = base.look().advice().reason(spec_id)
+    situation = base.look()
+    reason = situation.advice().reason(spec_id)
+    collisions = _collisions(base, queue, situation.board)
     workspace = base.workspaces / "ws" / spec_id
     return {
         "id": spec_id, "array": array, "entry": to_json(entry), "unblocks": dependents,
@@ -142,8 +162,24 @@ def details(base: Base, spec_id: str) -> dict[str, Any]:
         "runs": [str(folder) for folder in base.runs.folders(spec_id)],
         "logs": [str(log) for log in base.runs.transcripts(spec_id)],
         "events": events[-200:],
+        "resolved": _resolved(base, entry, events),
         "workspace": str(workspace) if workspace.is_dir() else "",
+        "collisions": _said_to(spec_id, collisions),
     }  # fmt: skip
+
+
+def _resolved(base: Base, entry: Spec, events: list[dict[str, Any]]) -> list[str]:
+    """The conflicts that rules resolved, as CLASS: PATH: what the landed commit says, else what the runs said."""
+    said = [f"{one['rule']}: {one['path']}" for one in events if one["event"] == "resolved"]
+    if isinstance(entry, Completed):
+        from agentq.flows.session import resolved_in
+        from agentq.trunk.git import Git
+
+        mirror = base.workspaces / "mirror.git"
+        git = Git(mirror if mirror.is_dir() else base.repo.root)
+        found = git.ask("log", "-1", "--format=%B", "--end-of-options", entry.landed)
+        said = resolved_in(found.text) if not found.rc else said
+    return [clean(line) for line in dict.fromkeys(said)]
 
 
 def explain(base: Base, spec_id: str) -> dict[str, Any]:
@@ -170,6 +206,7 @@ def explain(base: Base, spec_id: str) -> dict[str, Any]:
         "unblocks": numbers.unblocks[spec_id],
         "critical_hours": round(numbers.critical[spec_id], 2),
         "chain": _chain(situation.board, spec_id, advice),
+        "collisions": _said_to(spec_id, _collisions(base, queue, situation.board)),
     }
 
 
@@ -205,12 +242,12 @@ FOLLOW_SECONDS = 0.2
 def follow_logs(runs: Runs, spec_id: str, lines: int, *, follow: bool) -> Iterator[tuple[str, str]]:
     """(log, text) of the last `lines` of the newest log, cleaned; with `follow` also of what is written from
     then on, newer logs included, until no process works on the spec."""
-    from agentq import process
+    from agentq import capture
 
     current = runs.transcripts(spec_id)[-1]
     shown = {current}
     offset = current.stat().st_size
-    yield str(current), process.tail(current, lines=lines)
+    yield str(current), capture.tail(current, lines=lines)
     while follow:
         ended = spec_id not in runs.live()
         with current.open("rb") as file:

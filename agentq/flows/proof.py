@@ -8,6 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
+from agentq.flows.migrate import tool_of
 from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.session import Session
 from agentq.flows.stages import run_verify_commands
@@ -28,20 +29,29 @@ def prove(session: Session, commit: str, tree: str, checkout: Path, name: str) -
     services = session.services
     keep = session.rules.commands.keep
     services.workspaces.prepare(checkout, commit, pristine=True, keep=keep)
-    branch = session.acquire_database(name)
-    try:
+    with session.database(name) as branch:
         env = dict(branch.env)
-        if failed := session.prepare(checkout, commit, env, name, always=not keep):
+        if failed := _prepare(session, checkout, commit, env, name, always=not keep):
             return failed
         started = services.clock.monotonic()
         stopped = run_verify_commands(session, checkout, name, env)
         if stopped:
             return stopped
         seconds = round(services.clock.monotonic() - started, 3)
-    finally:
-        session.release_database(branch)
     remember(session, tree, seconds)
     return None
+
+
+def _prepare(
+    session: Session, checkout: Path, commit: str, env: dict[str, str], name: str, *, always: bool
+) -> Failed | Interrupted | None:
+    """What comes before the tests. Where there are migrations, they make the schema that lands, not the push."""
+    chosen = tool_of(session)
+    if chosen is None or not env:
+        return session.prepare(checkout, commit, env, name, always=always)
+    return session.set_up(checkout, commit, env, f"{name}-setup", always=always) or session.ready(
+        chosen.commands(session.id, "0" * 12).upgrade, "migration", checkout, f"{name}-migrate", env
+    )
 
 
 def remember(session: Session, tree: str, seconds: float) -> None:
@@ -50,10 +60,15 @@ def remember(session: Session, tree: str, seconds: float) -> None:
     session.say("proved", tree=tree, seconds=seconds)
 
 
-def proof_key(session: Session, tree: str) -> str:
-    """Names a proof: the tree, what ran, and what it ran in: this machine's Python and platform, the state of
-    the dev database (landing facts, "certificate")."""
+def rules_key(session: Session) -> str:
+    """Names how trunk proves: what runs, and this machine's Python and platform."""
     rules = session.rules
-    commands = (rules.commands.verify, rules.commands.setup, rules.database.push)
-    environment = (platform.platform(), sys.version, session.services.databases.head())
-    return f"{tree}-{hashlib.sha256(repr((commands, environment)).encode()).hexdigest()[:16]}"
+    commands = (rules.commands.verify, rules.commands.setup, rules.database.push, rules.migrations)
+    return hashlib.sha256(repr((commands, platform.platform(), sys.version)).encode()).hexdigest()[:16]
+
+
+def proof_key(session: Session, tree: str) -> str:
+    """Names a proof: the tree, how it was proved, and the state of the dev database (landing facts,
+    "certificate")."""
+    environment = (rules_key(session), session.services.databases.head())
+    return f"{tree}-{hashlib.sha256(repr(environment).encode()).hexdigest()[:16]}"

@@ -7,22 +7,18 @@ had. Unlanded work is saved under `refs/agentq/salvage/` before anything of it g
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from agentq import process
 from agentq.core import lane
 from agentq.core import queue as transitions
 from agentq.core.spec import InProgress
 from agentq.errors import AgentqError, Refused, Stale
-from agentq.flows import wip
+from agentq.flows import branches, wip
 from agentq.flows.services import Services
 from agentq.flows.wip import salvage
 from agentq.store.runs import Intent
 from agentq.trunk import folder, offers
 from agentq.trunk.mirror import TRUNK
-
-# Owners are processes of this host: whether they live decides, not how long a branch was meant to.
-_NEVER_EXPIRED = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -59,7 +55,7 @@ def _dead_runs(services: Services, done: Recovered) -> None:
         more = f"; ended what it left running ({killed})" if killed else ""
         done.lines.append(f"{seen.spec}: its run died in the {seen.stage} stage{more}")
     if found:
-        services.databases.reap(_NEVER_EXPIRED, process.alive)
+        branches.reap(services.databases, services.clock.now())
 
 
 def _intents(services: Services, done: Recovered) -> None:
@@ -98,7 +94,7 @@ def _landed(services: Services, intent: Intent) -> str:
 
 def drop_work(services: Services, spec_id: str) -> None:
     """After a landing the refs that carried the work have nothing more to save."""
-    prefixes = (f"refs/agentq/{kind}/{spec_id}" for kind in ("work", "wip", "import"))
+    prefixes = (f"refs/agentq/{kind}/{spec_id}" for kind in ("work", "wip", "import", "heads"))
     services.mirror.delete_refs(*prefixes)
     wip.drop(services, spec_id)
 
@@ -212,7 +208,7 @@ def save_all(services: Services, spec_id: str, why: str) -> list[str]:
         if tree not in {mirror.tree(commit) for commit in (*commits, start)}:
             commits.append(mirror.commit_tree(tree, [start], f"{spec_id}: files of its workspace\n\n{why}"))
     refs = [salvage(services, spec_id, commit, why) for commit in commits]
-    mirror.delete_refs(f"refs/agentq/work/{spec_id}", f"refs/agentq/wip/{spec_id}")
+    mirror.delete_refs(*(f"refs/agentq/{kind}/{spec_id}" for kind in ("work", "wip", "heads")))
     wip.forget(mirror, spec_id)
     workspaces.remove(workspace)
     return refs

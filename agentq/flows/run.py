@@ -13,7 +13,7 @@ from agentq.core.queue import next_stage
 from agentq.core.spec import InProgress, Queue
 from agentq.core.text import clean
 from agentq.errors import ExternalError, Refused, Stale, UserError
-from agentq.flows import wip
+from agentq.flows import collide, wip
 from agentq.flows.outcome import Failed, Interrupted, Proved, RunReport
 from agentq.flows.recover import is_ours, save_all
 from agentq.flows.services import Evidence, Services
@@ -186,6 +186,7 @@ def _stages(session: Session, last: Stage, confirm: Confirm) -> RunReport:
         if isinstance(outcome, Proved) and outcome.landed:
             return RunReport(session.id, "landed", stage, landed=outcome.landed, notes=tuple(notes))
         spent(session, outcome, stage, seconds)
+        collide.after_stage(session)
         if isinstance(outcome, Failed):
             outcome = replace(outcome, problem=clean(outcome.problem), hint=clean(outcome.hint))
             session.say("stage-failed", stage=stage, problem=outcome.problem, hint=outcome.hint)

@@ -4,11 +4,11 @@ Invariant: whatever an agent left in the workspace is saved under `refs/agentq/w
 `refs/agentq/salvage/` (for people) before anything there changes.
 """
 
-import hashlib
-import os
+import itertools
+import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from agentq import process
 from agentq.config import POLICY_FILE, Config, policy
 from agentq.core import queue as transitions
-from agentq.core.lifecycle import STAGES, Stage
+from agentq.core import redact
+from agentq.core.lifecycle import Stage
 from agentq.core.queue import Transition
 from agentq.core.spec import InProgress, Queue
 from agentq.core.text import clean, one_line
@@ -27,8 +28,9 @@ from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.services import Evidence, Services
 from agentq.store.runs import Live
 from agentq.trunk import folder
-from agentq.trunk.mirror import Conflict, Merged, Trunk, Work
-from agentq.trunk.workspace import wait_for_index_lock
+from agentq.trunk.mirror import RESOLVED_TRAILER, Trunk, Work
+
+_NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -106,10 +108,11 @@ class Session:
         self.work = self.services.mirror.work(self.id)
         return trunk
 
-    def commit_work(self, stage: Stage, trunk: str, tree: str) -> None:
-        """Keep what a stage proved, as one commit on `trunk`."""
+    def commit_work(self, stage: Stage, trunk: str, tree: str, resolved: Sequence[str] = ()) -> None:
+        """Keep what a stage proved, as one commit on `trunk`. `resolved`: lines about conflicts that rules settled
+        on the way; they go with the work."""
         mirror = self.services.mirror
-        commit = mirror.commit_tree(tree, [trunk], f"{self.id}: {stage}")
+        commit = mirror.commit_tree(tree, [trunk], with_resolved(f"{self.id}: {stage}\n", resolved))
         mirror.set_ref(self.work_ref(stage), commit)
         self.work[stage] = Work(commit, trunk, tree)
 
@@ -122,49 +125,6 @@ class Session:
     def rules(self) -> Config:
         """The configuration that verifies: trunk's, or the checkout's where trunk has none."""
         return self.verify_config or self.services.config
-
-    def rebase_work(self, trunk: str, stages: Sequence[Stage]) -> Failed | None:
-        """Put what `stages` proved on top of `trunk`."""
-        for stage in stages:
-            work = self.work.get(stage)
-            if work is None or work.base == trunk:
-                continue
-            merged = self.services.mirror.rebase(work.commit, trunk)
-            if merged.conflicts:
-                return self.conflict(merged, stage, trunk)
-            self.commit_work(stage, trunk, merged.tree)
-        return None
-
-    def conflict(self, merged: Merged, stage: Stage, trunk: str) -> Failed:
-        """Stop on a conflict: write base, trunk's and the spec's version down for the person (row T11)."""
-        versions = self.evidence.folder / "conflict"
-        for conflict in merged.conflicts:
-            self._write_versions(versions, conflict)
-        names = shown([conflict.path for conflict in merged.conflicts])
-        since = self.entry.base or ""
-        landed = self._landed_since(since, trunk, [conflict.path for conflict in merged.conflicts[:100]])
-        with_whom = f" (changed on trunk by {', '.join(landed)})" if landed else ""
-        problem = f"conflicts with trunk in {names}{with_whom}"
-        self.say("conflict", stage=stage, paths=[c.path for c in merged.conflicts], folder=str(versions))
-        hint = f"base, trunk's and the spec's versions are in {versions}; decide, then 'agentq retry {self.id}'"
-        return Failed(problem, hint, attention=f"{problem}; versions in {versions}")
-
-    def _write_versions(self, target_folder: Path, conflict: Conflict) -> None:
-        for name in ("base", "trunk", "spec"):
-            blob = getattr(conflict, name)
-            if blob:
-                *parents, last = Path(conflict.path).parts
-                target = target_folder.joinpath(name, *(part[:60] for part in parents), _short(last))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(self.services.mirror.blob(blob))
-
-    def _landed_since(self, base: str, trunk: str, paths: Sequence[str]) -> list[str]:
-        """Specs whose landing touched `paths` after `base`, newest first."""
-        if not base:
-            return []
-        form = "--format=%(trailers:key=Agentq-Spec,valueonly,separator=%x2C)"
-        out = self.services.mirror.git.ask("log", form, f"{base}..{trunk}", "--", *paths).text
-        return list(dict.fromkeys(line.strip() for line in out.splitlines() if line.strip()))[:3]
 
     # ------------------------------------------------------------ the workspace
 
@@ -190,7 +150,7 @@ class Session:
     def save_branches(self, start: str) -> None:
         """Keep what an agent left on other branches or in the stash: the workspace's `.git` is made anew before
         the next stage."""
-        if not folder.is_real(self.workspace / ".git"):
+        if not folder.is_real(self.workspace / ".git") or folder.waits(self.workspace / ".git"):
             return
         mirror = self.services.mirror
         prefix = f"refs/agentq/found/{self.id}/{self.live.run}"
@@ -200,33 +160,6 @@ class Session:
                 "note", text=f"the agent left other branches; they are kept as {shown(refs)} in {mirror.path}"
             )
 
-    def prepare_workspace(self, stage: Stage, trunk: str) -> str | Failed:
-        """Workspace on trunk with what earlier stages proved and what this one left unfinished. Returns the
-        commit the agent starts from."""
-        mirror, workspaces = self.services.mirror, self.services.workspaces
-        if folder.is_real(self.workspace) and (failed := self._before_rebase()):
-            return failed
-        crashed_from, crashed_in = workspaces.unsaved(self.workspace)
-        if workspaces.foreign(self.workspace):
-            self._save_foreign(trunk)
-        elif crashed_from:
-            known = mirror.git.ask("cat-file", "-e", f"{crashed_from}^{{commit}}").rc == 0
-            self.save_wip(crashed_from if known else trunk, crashed_in if crashed_in in STAGES else stage)
-            if workspaces.unsaved(self.workspace)[0]:
-                return Failed("the unfinished work of a crashed attempt cannot be saved", "see the note above")
-        if (failed := self.rebase_work(trunk, ("test",))) is not None:
-            return failed
-        if stage == "implement" and "test" not in self.work and self.entry.tests == "required":
-            return self.lost("test")
-        start = self.work["test"].commit if stage == "implement" and "test" in self.work else trunk
-        wip_tree = wip.unfinished(self, stage, start)
-        if not self.workspace.exists():
-            workspaces.adopt_idle(self.workspace)
-        workspaces.prepare(self.workspace, start, wip_tree=wip_tree)
-        workspaces.note_start(self.workspace, start, stage)
-        self.stand_on(trunk)
-        return start
-
     def lost(self, stage: Stage) -> Failed:
         """What `stage` proved is gone, with the mirror that held it."""
         problem = f"what the {stage} stage proved is not on this machine any more"
@@ -234,27 +167,6 @@ class Session:
         if stage == "implement" and ("test" in self.work or self.entry.tests == "none"):
             again = f"'agentq retry {self.id} --from implement' does it again"
         return Failed(problem, again, attention=problem)
-
-    def _save_foreign(self, trunk: str) -> None:
-        """Save the files of a workspace whose mirror was deleted: nothing else holds them."""
-        mirror, workspaces = self.services.mirror, self.services.workspaces
-        tree = mirror.snapshot(self.workspace, trunk)
-        if tree != mirror.tree(trunk):
-            commit = mirror.commit_tree(tree, [trunk], f"{self.id}: files of its workspace")
-            ref = self.salvage(commit, "its mirror was deleted")
-            self.say("note", text=f"the mirror was deleted; the files of the workspace are saved as {ref}")
-        workspaces.saved(self.workspace)
-
-    def _before_rebase(self) -> Failed | None:
-        """Stop what holds the index lock, then wait for it (mission row T12)."""
-        for command in self.rules.commands.before_rebase:
-            self.command(command, self.workspace, "before-rebase", {})
-        if wait_for_index_lock(self.workspace):
-            return None
-        return Failed(
-            f"{self.workspace / '.git/index.lock'} is held by a running process",
-            "add the command that stops it to [commands] before_rebase",
-        )
 
     def salvage(self, commit: str, why: str) -> str:
         """Keep `commit` for people, in the mirror and in the person's own repository; returns the ref."""
@@ -273,6 +185,7 @@ class Session:
         return process.run(
             process.shell(command), cwd=cwd, env=process.clean_env(self._allowed(), marked), output=log,
             marker=self.live.marker, timeout=timeout or minutes * 60, stop=self.services.stop,
+            secrets=redact.passwords(env.values()),
         )  # fmt: skip
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
@@ -294,13 +207,17 @@ class Session:
         """What comes before the tests: the set-up command, if a lock file changed since it last ran here or
         `always`, and the schema push on a fresh branch (databases fact 3). `name` begins those of its logs."""
         first = f"{name}-" if name else ""
-        return self._set_up(workspace, commit, env, f"{first}setup", always) or self._ready(
-            self.rules.database.push, "schema push", workspace, f"{first}schema-push", env
+        return self.set_up(workspace, commit, env, f"{first}setup", always=always) or self.push_schema(
+            workspace, env, f"{first}schema-push"
         )
 
-    def _set_up(
-        self, workspace: Path, commit: str, env: dict[str, str], log: str, always: bool
+    def push_schema(self, workspace: Path, env: dict[str, str], log: str) -> Failed | Interrupted | None:
+        return self.ready(self.rules.database.push, "schema push", workspace, log, env)
+
+    def set_up(
+        self, workspace: Path, commit: str, env: dict[str, str], log: str, *, always: bool
     ) -> Failed | Interrupted | None:
+        """The set-up command, if a lock file changed since it last ran in `workspace`, or `always`."""
         rules = self.rules.commands
         if not rules.setup:
             return None
@@ -311,12 +228,12 @@ class Session:
         if not always and mark.is_file() and mark.read_text(errors="replace") == state:
             return None
         mark.unlink(missing_ok=True)
-        failed = self._ready(rules.setup, "set-up command", workspace, log, env)
+        failed = self.ready(rules.setup, "set-up command", workspace, log, env)
         if failed is None:
             mark.write_text(state)
         return failed
 
-    def _ready(
+    def ready(
         self, command: str, what: str, workspace: Path, log: str, env: dict[str, str]
     ) -> Failed | Interrupted | None:
         """Run one of the commands that come before the tests, if there is one."""
@@ -330,20 +247,29 @@ class Session:
         problem = f"the {what} failed: {self.last_words(outcome)}"
         return Failed(problem, f"it ran: {command}", unready=True)
 
-    def acquire_database(self, name: str) -> Branch:
-        """A fresh database branch for this stage (mission row T8)."""
+    @contextmanager
+    def database(self, name: str, *, empty: bool = False) -> Iterator[Branch]:
+        """A fresh database branch for one command (mission row T8), or one without content. No two of a run
+        are the same: one may still be on its way out when the next is asked for."""
         services = self.services
-        command_id = f"{self.id}-{name}-{self.epoch}-{self.live.run}"
-        branch = services.databases.acquire(
-            command_id, services.lease_ttl, services.clock.now(), owner=services.owner
-        )
+        command_id = f"{self.id}-{name}-{self.epoch}-{self.live.run}-{next(_NUMBERS)}"
+        make = services.databases.empty if empty else services.databases.acquire
+        started = services.clock.monotonic()
+        branch = make(command_id, services.lease_ttl, services.clock.now(), owner=services.owner)
+        seconds = round(services.clock.monotonic() - started, 3)
         if branch.env:
-            self.say("database-ready", branch=branch.name, generation=branch.generation)
-        return branch
-
-    def release_database(self, branch: Branch) -> None:
-        with suppress(Exception):  # the reaper takes what is left; a stage never fails for this
-            self.services.databases.release(branch.id)
+            self.say(
+                "database-ready",
+                branch=branch.name,
+                generation=branch.generation,
+                warm=branch.warm,
+                seconds=seconds,
+            )
+        try:
+            yield branch
+        finally:
+            with suppress(Exception):  # the reaper takes what is left; a stage never fails for this
+                services.databases.release(branch.id)
 
     @staticmethod
     def last_words(outcome: process.Outcome) -> str:
@@ -360,15 +286,23 @@ def shown(paths: Sequence[str], most: int = 5) -> str:
 def _safe(value: Any) -> Any:
     """An event's value as it may be shown and stored: agents choose file names and words."""
     if isinstance(value, str):
-        return clean(value)
+        return clean(redact.in_urls(value))
     return [_safe(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _short(name: str) -> str:
-    """A file name with room for a suffix."""
-    if len(os.fsencode(name)) <= 200:
-        return name
-    return f"{name[:60]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
+def with_resolved(message: str, lines: Sequence[str]) -> str:
+    """A commit message with a trailer for each conflict that a rule resolved."""
+    known = resolved_in(message)
+    more = [f"{RESOLVED_TRAILER}: {line}" for line in dict.fromkeys(lines) if line not in known]
+    body = message.rstrip("\n")
+    gap = "\n" if re.search(r"\n[A-Z][A-Za-z-]+: [^\n]*\Z", body) else "\n\n"
+    return body + gap + "\n".join(more) + "\n" if more else message
+
+
+def resolved_in(message: str) -> list[str]:
+    """The conflicts that rules resolved, as a commit message says."""
+    start = f"{RESOLVED_TRAILER}: "
+    return [line.removeprefix(start) for line in message.splitlines() if line.startswith(start)]
 
 
 def quoted(paths: Sequence[str]) -> str:

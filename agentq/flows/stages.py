@@ -7,6 +7,7 @@ they run afterwards; the tree that is proved is the tree that goes on.
 import os
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from agentq.core import queue as transitions
@@ -16,8 +17,9 @@ from agentq.core.paths import matches_any
 from agentq.core.text import clean, plural
 from agentq.drivers.base import AgentResult, AgentTask
 from agentq.errors import DriverError, GitError, Refused
-from agentq.flows import brief
+from agentq.flows import brief, collide, dev, migrate
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
+from agentq.flows.prepare import prepare_workspace
 from agentq.flows.session import Session, quoted, shown
 from agentq.flows.wip import publish
 from agentq.trunk import folder
@@ -35,20 +37,33 @@ PROTECTED = ("agents/queue.json", "agents/config.toml", ".machine")
 def run_stage(session: Session, stage: Stage) -> StageOutcome:
     """Run the test or the implement stage once."""
     trunk = session.fetch_trunk().commit
+    dev.follow(session, trunk)
     if stage == "test" and session.entry.tests == "none":
         return Proved(("this spec has no tests of its own",))
-    start = session.prepare_workspace(stage, trunk)
-    if isinstance(start, Failed):
+    start = prepare_workspace(session, stage, trunk)
+    if not isinstance(start, str):
         return start
-    branch = session.acquire_database(stage)
-    env = dict(branch.env)
-    try:
+    empty = session.rules.database.start == "empty"
+    with session.database(stage, empty=empty) as branch:
+        env = dict(branch.env)
         if failed := session.prepare(session.workspace, start, env):
             return failed
         result = _run_agent(session, stage, env)
-        return _after_agent(session, stage, trunk, start, env, result)
-    finally:
-        session.release_database(branch)
+        tree = _after_agent(session, stage, start, result)
+    if not isinstance(tree, str):
+        return tree
+    # What the agent did to its own database proves nothing: the proof has a fresh one.
+    with session.database(f"{stage}-proof", empty=empty) as branch:
+        env = dict(branch.env)
+        if env and (failed := session.push_schema(session.workspace, env, f"{stage}-proof-push")):
+            return failed
+        proof = _prove_tests if stage == "test" else _prove_code
+        proved = proof(session, trunk, tree, env)
+    if isinstance(proved, Proved):
+        session.services.mirror.delete_refs(session.wip_ref)
+    if isinstance(proved, Proved | Failed):
+        return replace(proved, tokens=result.tokens, cost=result.cost)
+    return proved
 
 
 def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentResult:
@@ -79,7 +94,8 @@ def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentR
         silence=services.config.agent.silence_minutes * 60,
     )  # fmt: skip
     session.say("agent-started", stage=stage, transcript=str(transcript))
-    result = services.driver.run(task, stop=services.stop, tick=lambda: None)
+    with collide.watching(session) as tick:
+        result = services.driver.run(task, stop=services.stop, tick=tick)
     session.say(
         "agent-ended", stage=stage, outcome=result.outcome, summary=result.summary,
         seconds=round(result.seconds, 1), leftovers=result.leftovers,
@@ -87,10 +103,8 @@ def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentR
     return result
 
 
-def _after_agent(
-    session: Session, stage: Stage, trunk: str, start: str, env: dict[str, str], result: AgentResult
-) -> StageOutcome:
-    """Save what there is, then prove it."""
+def _after_agent(session: Session, stage: Stage, start: str, result: AgentResult) -> str | Failed | Interrupted:
+    """Save what there is; the tree to prove."""
     session.check_lease()
     if folder.is_real(session.workspace) and not os.access(session.workspace, os.R_OK | os.W_OK | os.X_OK):
         folder.unlock(session.workspace)
@@ -113,15 +127,7 @@ def _after_agent(
         return Failed(
             f"the agent {why}{said}", f"'agentq logs {session.id}'", tokens=result.tokens, cost=result.cost
         )
-    tree = _committed_tree(session, start)
-    if isinstance(tree, Failed):
-        return tree
-    proved = _prove_tests(session, trunk, tree, env) if stage == "test" else _prove_code(session, trunk, tree, env)
-    if isinstance(proved, Proved):
-        mirror = session.services.mirror
-        mirror.delete_refs(session.wip_ref)
-        return Proved(proved.notes, result.tokens, result.cost)
-    return proved
+    return _committed_tree(session, start)
 
 
 def _committed_tree(session: Session, start: str) -> str | Failed:
@@ -162,6 +168,10 @@ def _locked(session: Session) -> list[Change]:
 def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -> StageOutcome:
     """The new tests run and fail on the code as it is."""
     mirror, rules = session.services.mirror, session.rules.commands
+    accepted = _without_migrations(session, "test", trunk, tree)
+    if isinstance(accepted, Failed):
+        return accepted
+    tree, notes = accepted
     changes = mirror.changes(mirror.tree(trunk), tree)
     if failed := _check_paths(session, changes, locked=(), code=False):
         return failed
@@ -178,15 +188,19 @@ def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -
         hint = 'they may test nothing; or set tests = "none" if this spec needs no tests'
         return Failed(problem, hint, attention=problem)
     session.commit_work("test", trunk, tree)
-    return Proved((f"red as it should be: {session.last_words(outcome)}", *_undeclared(session, changes, ())))
+    red = f"red as it should be: {session.last_words(outcome)}"
+    return Proved((*notes, red, *_undeclared(session, changes, ())))
 
 
 def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) -> StageOutcome:
     """With the locked tests put back, the verify commands pass and the changed files are the declared ones."""
     mirror = session.services.mirror
+    accepted = _without_migrations(session, "implement", trunk, tree)
+    if isinstance(accepted, Failed):
+        return accepted
+    tree, notes = accepted
     tests = _locked(session)
     touched = _tampered(mirror.changes(mirror.tree(trunk), tree), tests)
-    notes: list[str] = []
     if touched:
         tree = mirror.patch_tree(tree, touched)
         back = [change.path for change in touched if change.new]
@@ -206,6 +220,25 @@ def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) ->
         return failed_or_stopped
     session.commit_work("implement", trunk, tree)
     return Proved((*notes, *_undeclared(session, changes, tuple(change.path for change in tests))))
+
+
+def _without_migrations(session: Session, stage: Stage, trunk: str, tree: str) -> tuple[str, list[str]] | Failed:
+    """The tree without migrations that are not the agent's to write, in the workspace, too (mission row T9)."""
+    accepted = migrate.accept(session, stage, trunk, tree)
+    if isinstance(accepted, Failed):
+        return accepted
+    tree, paths = accepted
+    if not paths:
+        return tree, []
+    mirror = session.services.mirror
+    commit = mirror.commit_tree(tree, [trunk], f"{session.id}: {stage} without migrations")
+    there = set(mirror.files(tree))
+    session.services.workspaces.restore_files(session.workspace, commit, [p for p in paths if p in there])
+    for path in paths:
+        if path not in there:
+            folder.remove_below(session.workspace, path)
+    session.say("migrations-left-out", paths=list(paths))
+    return tree, [f"left out {plural(len(paths), 'migration file')} of the agent's: {shown(paths)}"]
 
 
 def _tampered(changes: list[Change], tests: list[Change]) -> list[Change]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from agentq.core.text import clean
 from agentq.flows import lane
 from agentq.flows.lane import Candidate
+from agentq.flows.merging import rebase_work
+from agentq.flows.migrate import Canonical, canonical
 from agentq.flows.outcome import Failed, StageOutcome
 from agentq.flows.proof import is_proved, prove
-from agentq.flows.session import Confirm, Session
+from agentq.flows.session import Confirm, Session, resolved_in, with_resolved
 from agentq.trunk.mirror import EPOCH_TRAILER, SPEC_TRAILER
 
 TRIES = 5
@@ -62,14 +64,20 @@ def _candidate(session: Session) -> Candidate | StageOutcome:
         return lane.complete(session, landed)
     if "implement" not in session.work:
         return session.lost("implement")
-    if (failed := session.rebase_work(trunk.commit, ("implement",))) is not None:
+    if (failed := rebase_work(session, trunk.commit, ("implement",))) is not None:
         return failed
-    tree = session.work["implement"].tree
+    checkout = session.services.workspaces.proof_path(str(session.live.instance))
+    made = canonical(session, session.entry, trunk.commit, session.work["implement"].tree, checkout)
+    if not isinstance(made, Canonical):
+        return made
+    tree = made.tree
     if tree == trunk.tree:
         problem = "there is nothing to land: trunk already holds this change"
         return Failed(problem, f"'agentq release {session.id}' gives it back", attention=problem)
     session.stand_on(trunk.commit)
-    commit = mirror.commit_tree(tree, [trunk.commit], _message(session), session.services.identity)
+    settled = resolved_in(mirror.message(session.work["implement"].commit)[0])
+    message = with_resolved(_message(session), settled)
+    commit = mirror.commit_tree(tree, [trunk.commit], message, session.services.identity)
     mirror.set_ref(session.work_ref("verify"), commit)
     return Candidate(trunk, tree, commit)
 

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,16 @@ from agentq.locks import lock
 from agentq.trunk import folder
 from agentq.trunk.git import Git, Output, is_away, reason
 from agentq.trunk.intake import Intake
+from agentq.trunk.merge import Conflict as Conflict  # noqa: PLC0414 - the flows take it from here
+from agentq.trunk.merge import Merged as Merged  # noqa: PLC0414
+from agentq.trunk.merge import disputes, merge
 from agentq.trunk.push import FETCH, Delivery
+from agentq.trunk.resolve.base import Dispute, Situation
 
 TRUNK = "refs/agentq/trunk"
 WATCHED = "refs/agentq/watched"
 _SHADES = {"+": 32, "-": 31, "@": 36}
-SPEC_TRAILER, EPOCH_TRAILER = "Agentq-Spec", "Agentq-Epoch"
+SPEC_TRAILER, EPOCH_TRAILER, RESOLVED_TRAILER = "Agentq-Spec", "Agentq-Epoch", "Agentq-Resolved"
 
 
 @dataclass(frozen=True)
@@ -56,25 +60,6 @@ class Change:
     old: str
     new: str
     mode: str
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """A path that cannot be merged. Blob ids of base, trunk's and the spec's version, '' where absent."""
-
-    path: str
-    base: str = ""
-    trunk: str = ""
-    spec: str = ""
-
-
-@dataclass(frozen=True)
-class Merged:
-    """A rebase by merge: the resulting tree, or the conflicts that stop it."""
-
-    tree: str
-    conflicts: tuple[Conflict, ...] = ()
-    message: str = ""
 
 
 class Mirror(Intake, Delivery):
@@ -268,6 +253,26 @@ class Mirror(Intake, Delivery):
                 found[path] = meta.split(" ")[2]
         return found
 
+    def read(self, commit: str, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """path → content of the files of a commit or tree whose path is `wanted`."""
+        paths = [path for path in self.files(commit) if wanted(path)]
+        names = [name for name in paths if "\n" not in name]
+        found = self._objects([f"{commit}:{name}" for name in names])
+        return {name: one[1] for name, one in zip(names, found, strict=True) if one}
+
+    def put(self, tree: str, contents: Mapping[str, bytes | None]) -> str:
+        """`tree` with these files: their content, or None for a file that is not there. What exists keeps its
+        mode."""
+        if not contents:
+            return tree
+        listed = self.git("ls-tree", "-r", "-z", "--end-of-options", tree).fields
+        modes = {path: meta.split(" ")[0] for meta, _, path in (line.partition("\t") for line in listed)}
+        made = []
+        for path, data in contents.items():
+            blob = "" if data is None else self.git.ask("hash-object", "-w", "--stdin", stdin=data).text
+            made.append(Change(path, "M", "", blob, modes.get(path, "100644")))
+        return self.patch_tree(tree, made)
+
     def changes(self, before: str, after: str) -> list[Change]:
         out = self.git("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", before, after).fields
         found = []
@@ -320,34 +325,12 @@ class Mirror(Intake, Delivery):
     def rebase(self, work: str, onto: str) -> Merged:
         """The work of one commit (its difference to its parent) on top of `onto`. A clean merge only: what
         touches the same lines is a conflict for a person (mission row T11)."""
-        output = self.git.ask(
-            "-c",
-            f"core.attributesFile={self._attributes}",
-            "merge-tree",
-            "--write-tree",
-            "-z",
-            "--end-of-options",
-            onto,
-            work,
-        )
-        if output.rc not in (0, 1):
-            raise GitError(["merge-tree"], output.rc, output.stderr)
-        head, _, rest = output.stdout.partition(b"\0")
-        tree = head.decode()
-        if output.rc == 0:
-            return Merged(tree)
-        listed, _, messages = rest.partition(b"\0\0")
-        sides: dict[str, dict[int, str]] = {}
-        for item in listed.split(b"\0"):
-            meta, _, raw = item.partition(b"\t")
-            if raw:
-                _, blob, side = meta.decode().split(" ")
-                sides.setdefault(raw.decode("utf-8", "surrogateescape"), {})[int(side)] = blob
-        conflicts = tuple(
-            Conflict(path, found.get(1, ""), found.get(2, ""), found.get(3, "")) for path, found in sides.items()
-        )
-        said = [piece.decode("utf-8", "replace").strip() for piece in messages.split(b"\0")]
-        return Merged(tree, conflicts or (Conflict("?"),), "\n".join(m for m in said if m.startswith("CONFLICT")))
+        return merge(self.git, self._attributes, onto, work)
+
+    def disputes(self, merged: Merged, work: str, onto: str, situation: Situation) -> list[Dispute]:
+        """What the classes of conflicts are asked about a rebase: its conflicts, and what git may have merged
+        wrongly."""
+        return disputes(self.git, merged, onto, work, situation)
 
     # ------------------------------------------------------------ landing
 

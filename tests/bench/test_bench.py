@@ -82,7 +82,7 @@ def test_an_update_that_fails_ends_the_measurement(tmp_path: Path) -> None:
 
 def test_databases(tmp_path: Path) -> None:
     rows = databases.section(tmp_path, megabytes=0.2, pairs=2)
-    check(rows, 2)
+    check(rows, 3)
     assert not list((tmp_path / "store" / "branches").iterdir())
 
 

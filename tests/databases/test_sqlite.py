@@ -223,6 +223,63 @@ def test_the_store_is_private(dev: Path, databases: SqliteDatabases) -> None:
     assert Path(branch.url).stat().st_mode & 0o777 == 0o600
 
 
+def test_dev_is_named_by_its_absolute_path(tmp_path: Path) -> None:
+    make_accounts(tmp_path / "dev.db", "delete")
+    databases = SqliteDatabases("sqlite:///dev.db?timeout=5", tmp_path, tmp_path / "store", env="DB")
+    assert databases.dev() == {"DB": f"sqlite:///{tmp_path}/dev.db?timeout=5"}
+
+
+# -- kept ready
+
+
+def test_warm_copies_of_another_generation_and_torn_ones_go(dev: Path, databases: SqliteDatabases) -> None:
+    databases.warm(2)
+    store = dev.parent / "store"
+    old = files(dev, "warm")
+    (store / "warm" / f"{old[0]}.tmp").mkdir()
+    (store / "warm" / f"{old[0]}.tmp" / "data.db").write_text("half")
+    databases.reap(NOW, everyone)
+    assert files(dev, "warm") == old
+    give(dev)
+    databases.reap(NOW, everyone)
+    assert files(dev, "warm") == []
+    databases.warm(1)
+    [new] = files(dev, "warm")
+    (store / "warm" / new).rename(store / "warm" / old[0])  # as an earlier boot left it: its head names the boot
+    assert not databases.acquire("one", HOUR, NOW, "me").warm
+    assert databases.warm(1) == 1
+    assert old[0] not in files(dev, "warm")
+
+
+def test_a_claimed_copy_is_as_private_as_any(dev: Path, databases: SqliteDatabases) -> None:
+    databases.warm(1)
+    branch = databases.acquire("one", HOUR, NOW, "me")
+    assert branch.warm
+    assert files(dev, "warm") == []
+    assert Path(branch.url).stat().st_mode & 0o777 == 0o600
+    assert Path(branch.url).parent.stat().st_mode & 0o777 == 0o700
+    assert databases.acquire("one", HOUR, NOW, "me").warm
+    assert [b.warm for b in databases.branches()] == [True]
+
+
+def test_none_is_kept_ready_while_dev_cannot_be_recognized(dev: Path) -> None:
+    databases = SqliteDatabases(str(dev), dev.parent, dev.parent / "store", patience=0.1)
+    with closing(sqlite3.connect(dev, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert databases.warm(2) == 0
+    assert files(dev, "warm") == []
+
+
+def test_a_dev_that_is_away_does_not_stop_the_reaper(dev: Path, databases: SqliteDatabases) -> None:
+    databases.warm(1)
+    branch = databases.acquire("one", HOUR, NOW, "me")
+    databases.warm(1)
+    dev.rename(dev.with_name("away.db"))
+    assert databases.reap(NOW, lambda owner: False) == [branch.id]
+    dev.with_name("away.db").rename(dev)
+    assert databases.warm(1) == 1
+
+
 # -- failures
 
 

@@ -1,6 +1,5 @@
 import fcntl
 import random
-import shutil
 import signal
 import sqlite3
 import time
@@ -12,21 +11,6 @@ from contracts.databases import HOUR, NOW, everyone
 from support.accounts import make_accounts, python, running, sound
 
 from agentq.databases.sqlite import SqliteDatabases
-
-# Moves money between two accounts for ever; the sum never changes.
-TRANSFER = """
-import random, sqlite3, sys, time
-db = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
-db.execute("PRAGMA wal_autocheckpoint = 10")
-db.execute("PRAGMA synchronous = OFF")
-while True:
-    one, two = random.sample(range(200), 2)
-    db.execute("BEGIN IMMEDIATE")
-    db.execute("UPDATE accounts SET money = money - 1 WHERE id = ?", (one,))
-    db.execute("UPDATE accounts SET money = money + 1 WHERE id = ?", (two,))
-    db.execute("COMMIT")
-    time.sleep(0.0002)
-"""
 
 # Moves dev and acquires, for ever; every other branch is released.
 CHURN = """
@@ -80,29 +64,6 @@ def databases(dev: Path) -> SqliteDatabases:
 
 def files(dev: Path, folder: str) -> list[str]:
     return sorted(p.name for p in (dev.parent / "store").glob(f"{folder}/*"))
-
-
-def test_every_branch_is_whole_under_three_writers(dev: Path, databases: SqliteDatabases) -> None:
-    with running(*[python(TRANSFER, dev)] * 3):
-        for n in range(10):
-            branch = databases.acquire(str(n), HOUR, NOW, "me")
-            assert sound(branch.url)
-            databases.release(branch.id)
-
-
-def test_a_plain_copy_is_torn_under_three_writers(dev: Path, tmp_path: Path) -> None:
-    """The control: the load above does break a copy that takes no lock."""
-    deadline = time.monotonic() + 4
-    with running(*[python(TRANSFER, dev)] * 3):
-        while time.monotonic() < deadline:
-            naive = tmp_path / "naive.db"
-            for suffix in ("", "-wal"):
-                naive.with_name(naive.name + suffix).unlink(missing_ok=True)
-                with suppress(FileNotFoundError):
-                    shutil.copyfile(f"{dev}{suffix}", f"{naive}{suffix}")
-            if not sound(naive):
-                return
-    pytest.skip("the writers never tore a plain copy on this machine, so the load proves nothing here")
 
 
 def test_sixteen_acquirers_in_four_processes_get_sixteen_branches(dev: Path, databases: SqliteDatabases) -> None:

@@ -71,11 +71,23 @@ class Bench:
             assert done.returncode == 0, done.stderr
         return self.git("rev-parse", "HEAD", cwd=workspace)
 
+    def migrate(self, workspace: Path, url: str, *args: str) -> subprocess.CompletedProcess[str]:
+        """A command of the project's own migration tool."""
+        return self.run(["python3", "-m", "notes.migrate", *args], workspace, DATABASE_URL=url)
+
+    def pushed(self, workspace: Path, url: str) -> None:
+        """The branch with the schema of the workspace, as every stage is given it."""
+        if url:
+            done = self.migrate(workspace, url, "push")
+            assert done.returncode == 0, done.stderr
+
     def tests(self, workspace: Path, url: str, files: str = "") -> subprocess.CompletedProcess[str]:
+        self.pushed(workspace, url)
         command = str(self.config["commands"]["test"]).replace("{files}", files)
         return self.run(["sh", "-c", command], workspace, DATABASE_URL=url)
 
     def verified(self, workspace: Path, url: str) -> None:
+        self.pushed(workspace, url)
         for command in self.config["commands"]["verify"]:
             done = self.run(["sh", "-c", command], workspace, DATABASE_URL=url)
             assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

@@ -128,6 +128,8 @@ def test_the_settings_are_valid(shared):
     settings = config.policy(text, "agents/config.toml")
     assert settings.overlap.additive == ("notes/router.py",)
     assert (settings.database.provider, settings.database.url) == ("sqlite", "sqlite:///data/dev.db")
+    assert settings.database.push == "python3 -m notes.migrate push"
+    assert (settings.migrations.tool, settings.migrations.apply_to_dev) == ("command", "*")
     assert settings.agent.command[0] == sys.executable
     assert Path(settings.agent.command[2]).samefile(ROOT / "replay.py")
 
@@ -167,7 +169,7 @@ def test_all_land_without_a_conflict_in_any_order(prepared, tmp_path, seed):
     workspace = prepared.bench.workspace(tmp_path / "end", trunk)
     prepared.bench.verified(workspace, prepared.bench.branch(tmp_path / "end.db"))
     routes = prepared.bench.git("show", f"{trunk}:notes/router.py").count('"notes.handlers.')
-    assert routes == 4 + 16
+    assert routes == 4 + 17
 
 
 def test_the_orders_above_have_the_pair_both_ways(prepared):

@@ -65,11 +65,12 @@ def test_a_stale_line_of_an_agent_does_not_overwrite_trunk(
 
 
 def test_the_mutant_theirs_in_the_lanes_merge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def theirs(self: chain.Chain, entry: Any, onto: str) -> tuple[str, str] | None:
+    def theirs(self: chain.Chain, entry: Any, onto: str) -> chain.Linked | None:
         mirror = self.session.services.mirror
         merged = mirror.rebase(entry.place.work, onto)
         tree = _take_the_agents_side(mirror, merged)
-        return mirror.commit_tree(tree, [onto], mirror.message(entry.place.work)[0]), tree
+        commit = mirror.commit_tree(tree, [onto], mirror.message(entry.place.work)[0])
+        return chain.Linked(entry, commit, tree)
 
     project = three(tmp_path)
     _trunk_changed_alphas_line(project)
@@ -102,11 +103,12 @@ def test_the_mutant_theirs_in_every_merge_is_seen_by_the_judge(
 def test_the_mutant_stale_squash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
     """Trap 8. The agent's old tree on top of the new trunk: it reverts what landed meanwhile, and is green."""
 
-    def stale(self: chain.Chain, entry: Any, onto: str) -> tuple[str, str] | None:
-        if (made := MERGE(self, entry, onto)) is None or made[0] == entry.place.work:
+    def stale(self: chain.Chain, entry: Any, onto: str) -> chain.Linked | None:
+        if (made := MERGE(self, entry, onto)) is None or made.commit == entry.place.work:
             return made
         mirror, place = self.session.services.mirror, entry.place
-        return mirror.commit_tree(place.tree, [onto], mirror.message(place.work)[0]), place.tree
+        commit = mirror.commit_tree(place.tree, [onto], mirror.message(place.work)[0])
+        return chain.Linked(entry, commit, place.tree)
 
     project = three(tmp_path, shared)
     before = trunk(project)
@@ -126,9 +128,10 @@ def test_the_mutant_without_the_identity_check_reverts_and_stays_green(
     """Why the check is there: with both gone, every test passes and other people's work is undone."""
     project = three(tmp_path)
 
-    def stale(self: chain.Chain, entry: Any, onto: str) -> tuple[str, str] | None:
+    def stale(self: chain.Chain, entry: Any, onto: str) -> chain.Linked | None:
         mirror, place = self.session.services.mirror, entry.place
-        return mirror.commit_tree(place.tree, [onto], mirror.message(place.work)[0]), place.tree
+        commit = mirror.commit_tree(place.tree, [onto], mirror.message(place.work)[0])
+        return chain.Linked(entry, commit, place.tree)
 
     monkeypatch.setattr(chain.Chain, "_merge", stale)
     monkeypatch.setattr(chain.Chain, "assert_identity", lambda *_: None)
