@@ -110,7 +110,7 @@ def event_line(event: str, data: dict[str, Any]) -> str:
         "database-ready": lambda: f"database branch {data['branch']}" if data.get("branch") else "",
         "agent-started": lambda: f"{stage}: the agent works",
         "agent-ended": lambda: f"{stage}: the agent ended ({data['outcome']}, {data['seconds']} s)",
-        "command": lambda: "" if _is_chore(data["log"]) else f"runs {data['command']}",
+        "command": lambda: "" if _is_chore(data.get("log", "")) else f"runs {data['command']}",
         "migrating": lambda: str(data["text"]),
         "migration": lambda: "migration: " + "; ".join([", ".join(data["paths"]), *data["notes"]]),
         "migrations-left-out": lambda: f"left the agent's migrations out: {', '.join(data['paths'])}",

@@ -21,6 +21,7 @@ from agentq.trunk.git import Git, network_config
 Which = Callable[[str], str | None]
 MAX_BYTES = 1_000_000
 ANSWER_SECONDS = 15.0
+ENV_FILES = (".env", ".env.local", ".env.development", ".env.example", ".env.sample")
 
 
 @dataclass(frozen=True)
@@ -221,13 +222,33 @@ def database(project: Project) -> tuple[str, str]:
         r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*([\"']?)(sqlite3?(?:\+\w+)?:[^\"'\s]+)\2",
         re.MULTILINE,
     )
-    for name in (".env", ".env.local", ".env.development", ".env.example", ".env.sample"):
+    for name in ENV_FILES:
         for variable, _, url in sorted(line.findall(project.text(name)), key=lambda row: row[0] != "DATABASE_URL"):
             with suppress(AgentqError):
                 place = locate(url, project.root)
                 inside = place.path.is_relative_to(project.root)
                 return variable, place.at(place.path.relative_to(project.root)) if inside else url
     return "", ""
+
+
+def served(project: Project) -> str:
+    """The variable of an .env file that names a PostgreSQL database, or ''. Its URL is a secret and not read."""
+    line = re.compile(
+        r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*[\"']?postgres(?:ql)?(?:\+\w+)?://", re.MULTILINE
+    )
+    found = line.findall(project.text(*ENV_FILES))
+    return "DATABASE_URL" if "DATABASE_URL" in found else next(iter(found), "")
+
+
+def migrations(project: Project) -> tuple[str, str]:
+    """(tool, its schema push) of [migrations]; ('', '') where none is known by its files."""
+    known = (
+        (project.has("alembic.ini"), "alembic", ""),
+        (project.has("manage.py") and project.names("*/migrations/__init__.py"), "django", ""),
+        (project.names("drizzle.config.*"), "drizzle", "npx drizzle-kit push --force"),
+        (project.has("prisma/schema.prisma"), "prisma", "npx prisma db push"),
+    )
+    return next(((tool, push) for found, tool, push in known if found), ("", ""))
 
 
 # ------------------------------------------------------------ trunk

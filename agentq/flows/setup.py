@@ -18,7 +18,7 @@ from agentq.config import MACHINE_FILE, Machine, host_name
 from agentq.core.spec import json_schema
 from agentq.core.tomltext import dump
 from agentq.errors import UserError
-from agentq.flows.detect import Commands, Project, Trunk, commands, database, trunk
+from agentq.flows.detect import Commands, Project, Trunk, commands, database, migrations, served, trunk
 from agentq.store import files
 from agentq.trunk.git import Git
 
@@ -156,9 +156,14 @@ def plan(root: Path, workspaces: Path, env: Mapping[str, str], branch: str = "",
         url = git.ask("remote", "get-url", found.remote).text
         if (root / url).resolve() != hub.resolve():
             raise UserError(f"the repository already has the remote '{found.remote}' ({url})", "leave out --hub")
-    told, (variable, url) = commands(project), database(project)
+    told, (variable, url), (tool, push) = commands(project), database(project), migrations(project)
+    provider = "sqlite" if url else ""
+    if not url and (variable := served(project)):
+        provider, url = "postgres", f"the URL in {variable}"
     texts = {
-        "agents/config.toml": config_text(found, told, variable, url),
+        "agents/config.toml": config_text(
+            found, told, variable, url if provider == "sqlite" else "", provider, tool, push
+        ),
         "agents/queue.json": QUEUE_TEXT,
         "agents/queue.schema.json": schema_text(),
         MACHINE_FILE: "" if project.has(MACHINE_FILE) else host(workspaces).text,
@@ -197,7 +202,9 @@ def _ignores(git: Git, path: str) -> bool:
     return git.ask("check-ignore", "--quiet", path, env={"GIT_LITERAL_PATHSPECS": "0"}).rc == 0
 
 
-def config_text(found: Trunk, told: Commands, variable: str, url: str) -> str:
+def config_text(
+    found: Trunk, told: Commands, variable: str, url: str, provider: str = "sqlite", tool: str = "", push: str = ""
+) -> str:
     """A first agents/config.toml: what differs from the defaults, or matters."""
     remote = [f"remote = {dump(found.remote)}"] if found.remote not in ("", "origin") else []
     rows = [("Prepares a fresh workspace.", "setup", told.setup)] if told.setup else []
@@ -210,22 +217,37 @@ def config_text(found: Trunk, told: Commands, variable: str, url: str) -> str:
     lines += ["# All must pass in a clean checkout before a spec lands.", f"verify = {dump(told.verify)}"]
     if told.keep:
         lines += ["# Ignored paths kept in the clean checkout, to save time.", f"keep = {dump(told.keep)}"]
-    base = [
-        "# Each spec gets a database branch of its own.",
-        "[database]",
-        'provider = "sqlite"',
-        f"url = {dump(url)}",
-    ]
-    if variable not in ("", "DATABASE_URL"):
-        base.append(f"env = {dump(variable)}")
+    base = _database_lines(variable, url, provider, tool, push)
     parts = {
         "@TRUNK@": "\n".join([*remote, f"branch = {dump(found.branch)}"]),
         "@COMMANDS@": "\n".join(lines),
         "@DATABASE@": "\n".join(base) + "\n"
-        if url
+        if base
         else "# No database was found. For SQLite: [database], provider, url\n",
     }
     return re.sub("|".join(parts), lambda match: parts[match[0]], _CONFIG)
+
+
+def _database_lines(variable: str, url: str, provider: str, tool: str, push: str) -> list[str]:
+    """[database] and [migrations]; none without a database."""
+    if not (url or provider == "postgres"):
+        return []
+    lines = ["# Each stage gets a database branch of its own; see docs/databases.md of agentq.", "[database]"]
+    lines.append(f"provider = {dump(provider)}")
+    lines.append(
+        f"url = {dump(url)}" if url else f"# Its URL is taken from {variable} in agentq's own environment."
+    )
+    if variable not in ("", "DATABASE_URL"):
+        lines.append(f"env = {dump(variable)}")
+    if tool:
+        lines.append("# Brings a database to the definition of the schema, without migrations.")
+        lines.append(f"push = {dump(push)}" if push else 'push = ""')
+        if tool in ("alembic", "django"):
+            lines.append("# A push that only creates tables begins with an empty database.")
+            lines.append('start = "empty"')
+        lines += ["", "# Migrations are generated at the landing, never by an agent.", "[migrations]"]
+        lines.append(f"tool = {dump(tool)}")
+    return lines
 
 
 def _target(root: Path, path: str) -> Path:

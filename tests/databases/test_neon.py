@@ -1,6 +1,7 @@
 """What is Neon's own about branches: ends, operations, lost answers, and hosts that share a project."""
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -263,7 +264,10 @@ def test_on_one_host_parallel_changes_never_meet(neon: NeonWorld) -> None:
 
 
 def test_five_hosts_at_once_meet_423_and_get_five_branches(neon: NeonWorld) -> None:
-    hosts = [provider(neon.server.url, neon.store.with_name(f"host{n}"), Clock()) for n in range(5)]
+    usual, neon.server.ticks = neon.server.ticks, 60  # the first operation lasts until every host waits for it
+    everyone_waits = threading.Barrier(5, lambda: setattr(neon.server, "ticks", usual), timeout=60)
+    clocks = [Clock(everyone_waits) for _ in range(5)]
+    hosts = [provider(neon.server.url, neon.store.with_name(f"host{n}"), clock) for n, clock in enumerate(clocks)]
     with ThreadPoolExecutor(5) as pool:
         branches = list(pool.map(lambda host: host.acquire("one", HOUR, NOW, "me"), hosts))
     assert len({branch.url for branch in branches}) == 5

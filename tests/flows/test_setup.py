@@ -306,3 +306,34 @@ def test_a_schema_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError) as told:
         setup.write_schema(tmp_path / "no" / "x.json")
     assert "folder must exist" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("files", "tool", "push"),
+    [
+        ({"alembic.ini": "[alembic]\n"}, "alembic", ""),
+        ({"manage.py": "", "shop/migrations/__init__.py": ""}, "django", ""),
+        ({"drizzle.config.ts": ""}, "drizzle", "npx drizzle-kit push --force"),
+        ({"prisma/schema.prisma": ""}, "prisma", "npx prisma db push"),
+        ({"manage.py": ""}, "none", ""),
+    ],
+)
+def test_a_server_and_a_migration_tool_are_proposed_without_the_secret(
+    tmp_path: Path, files: dict[str, str], tool: str, push: str
+) -> None:
+    url = "postgresql://me:correct-horse@db.example/shop"
+    root = repository(tmp_path / "x", {**TEST_FILE, **files, ".env": f"APP_DB={url}\n"})
+    proposed = plan(root)
+    setup.apply(proposed)
+    config = load(root, {})
+    assert (config.database.provider, config.database.url, config.database.env) == ("postgres", "", "APP_DB")
+    assert (config.migrations.tool, config.database.push) == (tool, push)
+    assert config.database.start == ("empty" if tool in ("alembic", "django") else "copy")
+    assert "correct-horse" not in json.dumps(proposed.to_json())
+    assert "correct-horse" not in (root / "agents" / "config.toml").read_text()
+
+
+def test_without_a_database_no_migrations_are_proposed(tmp_path: Path) -> None:
+    root = repository(tmp_path / "x", {**TEST_FILE, "alembic.ini": ""})
+    setup.apply(plan(root))
+    assert load(root, {}).migrations.tool == "none"

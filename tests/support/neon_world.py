@@ -25,16 +25,19 @@ from agentq.databases.neon_api import Timing
 
 
 class Clock:
-    """Time that passes only by being slept through. `slept` holds every sleep (s)."""
+    """Time that passes only by being slept through. `slept` holds every sleep (s); the first waits at `barrier`."""
 
-    def __init__(self) -> None:
-        self.now, self.slept = 1000.0, list[float]()
+    def __init__(self, barrier: threading.Barrier | None = None) -> None:
+        self.now, self.slept, self.barrier = 1000.0, list[float](), barrier
         self._lock = threading.Lock()
 
     def sleep(self, seconds: float) -> None:
         with self._lock:
             self.now += seconds
             self.slept.append(seconds)
+            first = len(self.slept) == 1
+        if first and self.barrier:
+            self.barrier.wait()
         time.sleep(0.0005)  # let the others go on
 
     def timing(self, random: float = 0.5) -> Timing:

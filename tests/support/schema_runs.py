@@ -43,6 +43,14 @@ for model in apps.get_app_config("shop").get_models():
     list(model.objects.all())
 """,
 }
+CHECK["drizzle"] = """
+import os, re, sqlite3
+declared = set(re.findall(r'(?:text|integer)\\("(\\w+)"', open("schema.ts").read()))
+db = sqlite3.connect(os.environ["DATABASE_URL"].removeprefix("file:"))
+held = {row[1] for table in ("users", "orders") for row in db.execute(f"PRAGMA table_info({table})")}
+db.close()
+assert declared <= held, (declared, held)
+"""
 # Where a column goes, and how it is written: (file, line that comes before it, the new line).
 COLUMN = {
     ("alembic", "users"): (
@@ -66,10 +74,22 @@ COLUMN = {
         "    {name} = models.TextField(null=True)\n",
     ),
 }
-MODELS = {"alembic": "models.py", "django": "shop/models.py"}
-USERS = {"alembic": "users", "django": "shop_user"}
-ORDERS = {"alembic": "orders", "django": "shop_order"}
-VERSIONS = {"alembic": "migrations/versions", "django": "shop/migrations"}
+COLUMN |= {
+    ("drizzle", "users"): (
+        "schema.ts",
+        '  name: text("name").notNull().default(""),\n',
+        '  {name}: text("{name}"),\n',
+    ),
+    ("drizzle", "orders"): (
+        "schema.ts",
+        '  status: text("status", {{ enum: ["new", "paid"] }}).notNull().default("new"),\n'.format(),
+        '  {name}: text("{name}"),\n',
+    ),
+}
+MODELS = {"alembic": "models.py", "django": "shop/models.py", "drizzle": "schema.ts"}
+USERS = {"alembic": "users", "django": "shop_user", "drizzle": "users"}
+ORDERS = {"alembic": "orders", "django": "shop_order", "drizzle": "orders"}
+VERSIONS = {"alembic": "migrations/versions", "django": "shop/migrations", "drizzle": "drizzle"}
 
 
 class Place(Protocol):
@@ -169,7 +189,8 @@ class SchemaRuns:
     def migrations(self) -> list[str]:
         """The migration files on trunk, by name."""
         owner = tool(self.tool)
-        return [path for path in self.project.trunk_files() if owner.owns(path) and path.endswith(".py")]
+        suffix = ".sql" if self.tool == "drizzle" else ".py"
+        return [path for path in self.project.trunk_files() if owner.owns(path) and path.endswith(suffix)]
 
     def on_trunk(self, path: str) -> str:
         return self.project.git("show", f"main:{path}", cwd=self.project.hub)
@@ -178,6 +199,8 @@ class SchemaRuns:
         """Trunk as it is, in a folder of its own."""
         place = self.project.root / name
         self.project.git("clone", "-q", str(self.project.hub), str(place))
+        if self.tool == "drizzle":
+            (place / "node_modules").symlink_to(schema_projects.node_modules())
         return SchemaProject(place, self.tool, self.schema.push, self.schema.scheme)
 
     def deployed(self, name: str, database: str) -> Contents:
@@ -209,19 +232,25 @@ class SchemaRuns:
 
 
 def build(root: Path, name: str, place: Place, *, more: str = "") -> SchemaRuns:
-    """`name`: alembic or django. Trunk has one migration, dev is at it and holds three users and three orders.
+    """`name`: the tool. Trunk has one migration, dev is at it and holds three users and three orders.
     `more`: lines for [migrations]."""
     os.environ["PATH"] = os.pathsep.join((BIN, os.environ["PATH"]))
     probe = getattr(schema_projects, name)(root / "probe")
     config = probe.config.replace("[migrations]", 'start = "empty"\n[migrations]')
     wanted = place.url(probe, "dev")
     config = re.sub(r'url = ".*"', f'url = "{wanted}"', config).replace('"sqlite"', f'"{place.provider}"')
+    if name == "drizzle":  # its push alters a copy of dev
+        config = config.replace('start = "empty"', 'start = "copy"')
     overlap = f'[overlap]\nadditive = ["{MODELS[name]}"]\n'
     made = projects.build(root / "p", config=config + more + overlap, instances=8)
+    if name == "drizzle":
+        settings = made.checkout / "agents" / "config.toml"
+        setup = f'[commands]\nsetup = "ln -sfn {schema_projects.node_modules()} node_modules"\n'
+        settings.write_text(settings.read_text().replace("[commands]\n", setup))
     schema = getattr(schema_projects, name)(made.checkout)
     (made.checkout / "checks" / "schema.py").write_text(CHECK[name])
     with (made.checkout / ".gitignore").open("a") as file:
-        file.write("dev.db\n__pycache__/\n")
+        file.write("dev.db\n__pycache__/\nnode_modules\n")
     runs = SchemaRuns(made, schema, place)
     commands = tool(name).commands("first", "0" * 12)
     # Alembic generates against a database, Django against its own files.
