@@ -29,6 +29,7 @@ def prove(session: Session, commit: str, tree: str, checkout: Path, name: str) -
     services = session.services
     keep = session.rules.commands.keep
     services.workspaces.prepare(checkout, commit, pristine=True, keep=keep)
+    key = proof_key(session, tree)  # of the dev that the branch is made from, or of an earlier one: never a later
     with session.database(name) as branch:
         env = dict(branch.env)
         if failed := _prepare(session, checkout, commit, env, name, always=not keep):
@@ -38,7 +39,8 @@ def prove(session: Session, commit: str, tree: str, checkout: Path, name: str) -
         if stopped:
             return stopped
         seconds = round(services.clock.monotonic() - started, 3)
-    remember(session, tree, seconds)
+    session.services.runs.remember_proof(key, {"tree": tree, "spec": session.id, "seconds": seconds})
+    session.say("proved", tree=tree, seconds=seconds)
     return None
 
 
@@ -52,12 +54,6 @@ def _prepare(
     return session.set_up(checkout, commit, env, f"{name}-setup", always=always) or session.ready(
         chosen.commands(session.id, "0" * 12).upgrade, "migration", checkout, f"{name}-migrate", env
     )
-
-
-def remember(session: Session, tree: str, seconds: float) -> None:
-    what = {"tree": tree, "spec": session.id, "seconds": seconds}
-    session.services.runs.remember_proof(proof_key(session, tree), what)
-    session.say("proved", tree=tree, seconds=seconds)
 
 
 def rules_key(session: Session) -> str:

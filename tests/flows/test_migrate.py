@@ -12,6 +12,8 @@ from support.project import run
 from support.schema_runs import COLUMN, MODELS, VERSIONS, SchemaRuns
 from support.size import FULL
 
+from agentq.databases import contents
+
 ALL = [(tool, kind) for tool in ("alembic", "django") for kind in ("sqlite", "postgres")]
 
 
@@ -111,6 +113,21 @@ def test_dev_follows_the_landings_with_its_rows(following: SchemaRuns) -> None:
     landed(run(following.project, "b"))
     assert "note" in following.columns("orders")
     following.assert_one_order()
+
+
+def test_dev_may_move_while_a_migration_is_made(tmp_path: Path) -> None:
+    """Another landing is applied to dev between two steps: that is no difference of this spec's migration."""
+    ahead = tmp_path / "ahead.py"
+    ahead.write_text(
+        f"import sqlite3\ndb = sqlite3.connect({str(tmp_path / 'p' / 'checkout' / 'dev.db')!r})\n"
+        "db.execute('CREATE TABLE IF NOT EXISTS ahead (id INTEGER PRIMARY KEY)')\ndb.close()\n"
+    )
+    upgrade = f"alembic upgrade head && {sys.executable} {ahead}"
+    runs = _build(tmp_path, ("alembic", "sqlite"), f"upgrade = '{upgrade}'\n")
+    runs.column("a", "users", "nick")
+    landed(run(runs.project, "a"))
+    assert "nick" in runs.on_trunk(runs.migrations()[-1])
+    assert "table ahead" in contents.read(runs.place.url(runs.schema, "dev")).objects
 
 
 def test_a_rename_is_not_taken_for_a_loss_nor_a_loss_for_a_rename(runs: SchemaRuns) -> None:

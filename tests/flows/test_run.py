@@ -341,6 +341,29 @@ open({str(project.root / "urls")!r}, "a").write(url + "\\n")
     assert not any(url in queue for url in urls)
 
 
+def test_a_proof_is_not_of_a_dev_that_moved_meanwhile(tmp_path: Path) -> None:
+    import sqlite3
+
+    project = projects.build(
+        tmp_path / "p", config='[database]\nprovider = "sqlite"\nurl = "sqlite:///ignored/dev.db"\n'
+    )
+    (project.checkout / "ignored").mkdir()
+    path = project.checkout / "ignored" / "dev.db"
+    with sqlite3.connect(path) as dev:
+        dev.execute("create table t (x)")
+    dev.close()
+    project.move_trunk(
+        "checks/moves.py",
+        f"import sqlite3\ndb = sqlite3.connect({str(path)!r})\ndb.execute('insert into t values (1)')\ndb.commit()\n",
+    )
+    project.add("alpha")
+    run(project, "alpha", confirm=lambda _s, _d: False)
+    again = run(project, "alpha")
+    assert again.ended == "landed"
+    events = [event["event"] for event in projects.services(project).runs.events("alpha")]
+    assert "already-proved" not in events and events.count("proved") == 2
+
+
 def test_the_agents_environment_is_an_allow_list(project: Project) -> None:
     os.environ["SECRET_TOKEN"] = "s3cret"
     os.environ["GIT_DIR"] = "/nonexistent"
