@@ -51,8 +51,8 @@ def db_branch(
 
     from agentq.flows import branches
 
-    _, databases = _databases()
-    made = branches.make(databases, label, hours, datetime.now(UTC), empty=empty)
+    base, databases = _databases()
+    made = branches.make(databases, base.repo.root, label, hours, datetime.now(UTC), empty=empty)
     if json:
         emit("db-branch", name=made.name, generation=made.generation, expires=made.expires_at, warm=made.warm)
     else:

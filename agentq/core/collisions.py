@@ -27,7 +27,8 @@ class Conflicted(NamedTuple):
 @dataclass(frozen=True)
 class Pair:
     """Two specs merged on the commit `trunk`: `commits` are their newest ones, in order. `other` is TRUNK for what
-    landed meanwhile. `paths`: the first KEPT_PATHS of `count`, empty if they merge. `said`: a run told of it."""
+    landed meanwhile. `paths`: the first KEPT_PATHS of `count`, empty if they merge. `said`: a run told of it.
+    `merged`: False if git could not merge them: nothing is known, and it is asked again."""
 
     spec: str
     other: str
@@ -36,6 +37,7 @@ class Pair:
     paths: tuple[Conflicted, ...] = ()
     count: int = 0
     said: bool = False
+    merged: bool = True
 
     @property
     def who(self) -> tuple[str, str]:
@@ -45,6 +47,7 @@ class Pair:
         return {
             "spec": self.spec, "other": self.other, "commits": list(self.commits), "trunk": self.trunk,
             "paths": [list(one) for one in self.paths], "count": self.count, "said": self.said,
+            "merged": self.merged,
         }  # fmt: skip
 
 
@@ -55,7 +58,7 @@ def pair_of(data: Any) -> Pair | None:
         paths = tuple(Conflicted(str(path), str(kind)) for path, kind in data["paths"])
         return Pair(
             str(data["spec"]), str(data["other"]), (first, second), str(data["trunk"]), paths,
-            int(data["count"]), bool(data["said"]),
+            int(data["count"]), bool(data["said"]), bool(data.get("merged", True)),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
         return None

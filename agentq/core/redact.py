@@ -5,12 +5,16 @@ A short password ("dev", "postgres") is an ordinary word: it is hidden in a URL,
 
 import re
 from collections.abc import Iterable
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 SHORTEST = 8  # characters of a password that is hidden wherever it stands
 HIDDEN = "***"
+_WHOLE_URL = re.compile(r"\w[\w+.-]*://[^:/@\s]*:([^\s]+)@[^@\s]*")  # a password here may hold quotes
 _IN_URL = re.compile(r"(\w:/{2}[^:/@\s\"']*):([^\s\"']+)@")
-_AS_OPTION = re.compile(r"(?i)(\bpassword=)[^&\s\"']+")
+# password=x, PGPASSWORD='x y', password = x, "password": "x"
+_AS_OPTION = re.compile(
+    r"""(?i)(\b\w*password\s*=\s*|"\w*password"\s*:\s*(?="))("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^&\s"',;]+)"""
+)
 
 
 def in_urls(text: str) -> str:
@@ -20,10 +24,23 @@ def in_urls(text: str) -> str:
 
 def passwords(texts: Iterable[str]) -> tuple[str, ...]:
     """The passwords in URLs among `texts`, as written and decoded, longest first; short ones left out."""
-    found = [match[2] for text in texts for match in _IN_URL.finditer(text)]
-    found += [match[0].partition("=")[2] for text in texts for match in _AS_OPTION.finditer(text)]
-    forms = {form for one in found for form in (one, unquote(one), quote(unquote(one), safe=""))}
+    known = list(texts)
+    found = [match[2] for text in known for match in _IN_URL.finditer(text)]
+    found += [match[1] for text in known if (match := _WHOLE_URL.fullmatch(text))]
+    found += [_bare(match[2]) for text in known for match in _AS_OPTION.finditer(text)]
+    forms = {form for one in found for form in _written(one)}
     return tuple(sorted((form for form in forms if len(form) >= SHORTEST), key=lambda form: (-len(form), form)))
+
+
+def _bare(value: str) -> str:
+    """A value without the quotes around it."""
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[:1] in "\"'" else value
+
+
+def _written(password: str) -> set[str]:
+    """The ways programs write a password: as it was given, plain, and encoded for a URL."""
+    plain = unquote(password)
+    return {password, plain, quote(plain, safe=""), quote(plain), quote_plus(plain)}
 
 
 class Redactor:

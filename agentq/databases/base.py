@@ -5,6 +5,7 @@ and makes every *branch* from one. One command gets one fresh branch.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -65,6 +66,11 @@ class Databases(Protocol):
 
     def dev(self) -> Mapping[str, str]:
         """The variables that name dev itself: secret, for canonical migrations alone. {} without a database."""
+        ...
+
+    def moving(self) -> AbstractContextManager[None]:
+        """While the block lasts we change dev: nobody on this host (or, where the database itself can say so, on
+        any) copies it half-way or ends our session there."""
         ...
 
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:

@@ -22,7 +22,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,8 @@ from pathlib import Path
 from agentq import process
 from agentq.core.finding import Finding
 from agentq.databases.base import EMPTY, Branch, Generation, command_key
-from agentq.databases.command_run import Runner, findings, same_database
+from agentq.databases.command_run import Runner, findings
+from agentq.databases.command_same import same_database
 from agentq.databases.sqlite_store import Busy, Store, failed_os
 from agentq.errors import DatabaseError
 
@@ -89,6 +90,10 @@ class CommandDatabases:
                 "set it, best in the environment: AGENTQ_DATABASE_URL",
             )
         return {self._env: self._url}
+
+    def moving(self) -> AbstractContextManager[None]:
+        """Only `create` can tell what it copies."""
+        return nullcontext()
 
     def warm(self, count: int) -> int:  # noqa: ARG002
         return 0

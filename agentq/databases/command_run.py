@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from agentq import process
 from agentq.core import redact
@@ -20,8 +19,10 @@ TIME_LIMIT = 600.0  # s for one command
 LONGEST = 8192  # characters of a URL
 # The URL is on stdout alone, so that a warning on stderr is never taken for one.
 SCRIPT = 'eval "$1" > "$2"'
+_STARTS = re.compile(r"[A-Za-z][\w+.-]*:\S|/")
 _URL = re.compile(r"\w[\w+.-]*://\S+")
-_SECRET = re.compile(r"(?i)\b(\w*(?:passw\w*|pwd|secret|token|key)\w*['\"]?\s*[=:]\s*)\S+")
+_SECRET = re.compile(r"(?i)\b(\w*(?:passw\w*|pwd|secret|token|key)\w*['\"]?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|\S+)")
+_LOGIN = re.compile(r"(?i)((?:authorization:\s*\w+|\bbearer|(?<!\S)(?:-u|--user))[\s=]+)\S+")
 
 
 class Runner:
@@ -68,7 +69,8 @@ class Runner:
 
     def _environment(self, what: str, name: str) -> dict[str, str]:
         env = process.clean_env(("*",), {"AGENTQ_DATABASE": name})
-        env.pop(self._env, None)
+        for holds_dev in (self._env, "AGENTQ_DATABASE_URL"):
+            env.pop(holds_dev, None)
         if what == "create" and self._url:
             env[self._env] = self._url
         return env
@@ -77,30 +79,18 @@ class Runner:
         """`words` without secrets: whole URLs, and what a shell that traces its commands tells."""
         for secret in (last, self._url, *redact.passwords((last, self._url))):
             words = words.replace(secret, redact.HIDDEN) if secret else words
-        return _SECRET.sub(rf"\g<1>{redact.HIDDEN}", _URL.sub(redact.HIDDEN, words))
+        hidden = rf"\g<1>{redact.HIDDEN}"
+        return _LOGIN.sub(hidden, _SECRET.sub(hidden, _URL.sub(redact.HIDDEN, words)))
 
 
 def _last_line(path: Path) -> str:
-    """The last line that is not blank. "" when there is none, or it is nothing a program takes for a URL."""
+    """The last line that is not blank. "" when there is none, or it is nothing a program takes for a URL or a
+    path."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4 * LONGEST))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     last = next((line for line in reversed(lines) if line), "")
-    return "" if has_unsafe(last) or len(last) > LONGEST else last
-
-
-def same_database(one: str, other: str) -> bool:
-    """Whether two URLs name one database, whoever connects and however."""
-    return bool(one and other) and (one == other or _place(one) == _place(other))
-
-
-def _place(url: str) -> tuple[str, ...]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or ""
-    except ValueError:
-        return (url,)
-    return (host, str(port), parts.path.rstrip("/")) if host else (url.partition("?")[0],)
+    return "" if has_unsafe(last) or len(last) > LONGEST or not _STARTS.match(last) else last
 
 
 def findings(commands: Mapping[str, str], root: Path) -> list[Finding]:

@@ -48,17 +48,26 @@ def _table(name: str) -> str:
     return ".".join(parts[:-1] if found["kind"] in ("column", "trigger") else parts)
 
 
-def differences(one: Contents, other: Contents, names: tuple[str, str]) -> list[str]:
+def differing(one: Contents, other: Contents) -> frozenset[str]:
+    """The names of the objects that are not the same in both."""
+    return frozenset(
+        name for name in {*one.objects, *other.objects} if one.objects.get(name) != other.objects.get(name)
+    )
+
+
+def differences(
+    one: Contents, other: Contents, names: tuple[str, str], besides: frozenset[str] = frozenset()
+) -> list[str]:
     """A line for each object that is not the same in both, by name; [] when the schemas are equal. `names`: what
-    the two are called in the lines."""
+    the two are called in the lines; `besides`: objects that are passed over."""
     lines = []
-    for name in sorted({*one.objects, *other.objects}):
+    for name in sorted(differing(one, other) - besides):
         here, there = one.objects.get(name), other.objects.get(name)
         if here is None:
             lines.append(f"{name} is only in {names[1]}")
         elif there is None:
             lines.append(f"{name} is only in {names[0]}")
-        elif here != there:
+        else:
             lines.append(f"{name} is '{here}' in {names[0]}, '{there}' in {names[1]}")
     return lines
 

@@ -6,7 +6,7 @@ import atexit
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 
 from agentq.core.finding import Finding
@@ -42,6 +42,9 @@ class Kept:
 
     def dev(self) -> Mapping[str, str]:
         return self._inner.dev()
+
+    def moving(self) -> AbstractContextManager[None]:
+        return self._inner.moving()
 
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
         branch = self._inner.acquire(command_id, ttl, now, owner)

@@ -16,7 +16,7 @@ Invariant: nothing is changed or destroyed at Neon but branches whose name this 
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -86,6 +86,10 @@ class NeonDatabases:
         url = self._calls.uri(dev.id, database, role)
         neon_guard.host(url, dev.name, self._calls.endpoints(dev.id))
         return {self._env: url}
+
+    def moving(self) -> AbstractContextManager[None]:
+        """A branch there is a snapshot between two commits, and ends nobody's session."""
+        return nullcontext()
 
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
         """See `Databases`. A repeat takes the branch over for its owner and never shortens its life."""

@@ -1,6 +1,7 @@
 """The provider "none": a project without a database. Branches carry no URL, and nothing is stored."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 
 from agentq.core.finding import Finding
@@ -23,6 +24,9 @@ class NoDatabases:
 
     def dev(self) -> Mapping[str, str]:
         return {}
+
+    def moving(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
         name = f"b{command_key(command_id)}"

@@ -12,8 +12,8 @@ their own, and could not bring these.
 
 import random
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +21,13 @@ from typing import Any, Literal
 from psycopg import errors
 
 from agentq.core.finding import Finding
+from agentq.databases import postgres_adopt, postgres_doctor, postgres_drop, postgres_roles
 from agentq.databases import postgres_catalog as catalog
-from agentq.databases import postgres_doctor, postgres_roles
 from agentq.databases.base import EMPTY, Branch, Generation, command_key
 from agentq.databases.postgres_catalog import Entry
+from agentq.databases.postgres_failure import Failures
 from agentq.databases.postgres_seal import Generations, Sealed
-from agentq.databases.postgres_server import Server, Session, q
+from agentq.databases.postgres_server import Server, Session, closed, q
 from agentq.errors import DatabaseError
 from agentq.repository import private_dir
 
@@ -64,6 +65,12 @@ class PostgresDatabases:
     def dev(self) -> Mapping[str, str]:
         return {self._env: self._url}
 
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """See `Databases`: on any host."""
+        with self._server.session("changing dev") as db, db.locked("seal"):
+            yield
+
     # ------------------------------------------------------------ branches
 
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
@@ -91,7 +98,7 @@ class PostgresDatabases:
                 role = db.names.role(entry.name)
                 db.run(catalog.comment(entry.name, meta), postgres_roles.set_password(db, role, self._secret))
                 return self._branch(entry.name, meta)
-            catalog.drop(self._server, db, entry.name)
+            postgres_drop.drop(self._server, db, entry.name)
         return None
 
     def _fresh(self, db: Session, key: str, meta: dict[str, Any]) -> Branch:
@@ -139,8 +146,8 @@ class PostgresDatabases:
             with db.locked("seal"):
                 postgres_roles.ensure_group(db)
             catalog.blank(db, self._server.address.name, temporary)
-            db.run(*postgres_roles.closed(temporary), q("ALTER DATABASE {} ALLOW_CONNECTIONS true", temporary))
-            postgres_roles.furnish(self._server, temporary)
+            db.run(*closed(temporary), q("ALTER DATABASE {} ALLOW_CONNECTIONS true", temporary))
+            postgres_adopt.furnish(self._server, temporary)
             db.run(q("ALTER DATABASE {} ALLOW_CONNECTIONS false", temporary))
             catalog.await_empty(db, temporary)
 
@@ -169,7 +176,7 @@ class PostgresDatabases:
                 )
             except BaseException:
                 with suppress(DatabaseError, errors.Error):
-                    catalog.drop(self._server, db, temporary)
+                    postgres_drop.drop(self._server, db, temporary)
                 raise
         return name
 
@@ -181,11 +188,15 @@ class PostgresDatabases:
         return Branch(name, name, meta["generation"], url, {self._env: url}, expires_at, meta["owner"], warm)
 
     def warm(self, count: int) -> int:
+        """See `Databases`. Of this host: other hosts keep their own, though any command may claim one."""
         with self._server.session("keeping database branches ready") as db, db.locked("warm"):
+            failures = Failures()
             if count <= 0:
-                return self._ready(db, [], 0)
+                self._trim(db, self._generations.ids(db), 0, failures)
+                failures.tell()
+                return 0
             sealed = self._generations.seal(db)
-            ready = self._ready(db, [sealed.generation.id], count)
+            ready = self._trim(db, [sealed.generation.id], count, failures)
             meta = {"generation": sealed.generation.id, "host": self._host}
             for _ in range(count - ready):
                 try:
@@ -193,27 +204,34 @@ class PostgresDatabases:
                 except errors.InvalidCatalogName:
                     break  # dev moved on
                 ready += 1
+            failures.tell()
             return ready
 
-    def _ready(self, db: Session, generations: list[str], most: int) -> int:
-        """How many are kept ready; those of other generations are dropped, and those above `most`."""
+    def _trim(self, db: Session, generations: list[str], most: int, failures: Failures) -> int:
+        """How many this host keeps ready; those above `most` are dropped, and everybody's of other generations."""
         ready = 0
         for one in catalog.entries(db, "w"):
-            if one.meta.get("generation") in generations and ready < most:
+            current = one.meta.get("generation") in generations
+            mine = one.meta.get("host") == self._host
+            if current and mine and ready < most:
                 ready += 1
-            else:
-                catalog.drop(self._server, db, one.name)
+            elif mine or not current:
+                with failures.of("dropping a copy that was kept ready"):
+                    postgres_drop.drop(self._server, db, one.name)
         return ready
 
     def release(self, branch_id: str) -> None:
         parsed = self._server.names.parse(branch_id)
         if parsed is None or parsed[0][0] not in "be":
             return
+        failures = Failures()
         with self._server.session("releasing a database branch") as db, db.locked(parsed[0]):
-            catalog.drop(self._server, db, branch_id)
-            with db.tried("seal") as held:
+            with failures.of("releasing a database branch"):
+                postgres_drop.drop(self._server, db, branch_id)
+            with db.tried("seal") as held, failures.of("releasing a database branch"):
                 if held:
                     self._generations.prune(db)
+        failures.tell()
 
     def branches(self) -> list[Branch]:
         """See `Databases`. Those of this host: nobody else knows their passwords."""
@@ -227,20 +245,18 @@ class PostgresDatabases:
         """See `Databases`. What anybody is working on right now is left for the next time. Owners of other hosts
         count as alive: their branches go when they expire.
 
-        A branch that cannot be dropped does not keep the others: DatabaseError comes after all were tried.
+        What cannot be dropped does not keep the rest: one DatabaseError says it after all was tried. Of a role
+        that stays when its branch goes this is said once; it may not log in, and `doctor` goes on about it.
         """
         removed: list[str] = []
-        failure: Exception | None = None
+        failures = Failures()
         with self._server.session("reaping database branches") as db:
             for entry in catalog.entries(db):
                 if entry.kind[0] in "tbe":
-                    try:
+                    with failures.of("reaping database branches"):
                         removed += self._reap(db, entry, now, alive)
-                    except (DatabaseError, errors.Error) as exc:
-                        failure = failure or exc
-            self._sweep(db)
-            if failure:
-                raise failure
+            self._sweep(db, failures)
+        failures.tell()
         return sorted(removed)
 
     def _reap(self, db: Session, entry: Entry, now: datetime, alive: Callable[[str], bool]) -> list[str]:
@@ -248,7 +264,7 @@ class PostgresDatabases:
             current = next((one for one in catalog.entries(db, entry.name[len(db.names.prefix) :])), None)
             if not held or current is None or (entry.branch and self._wanted(current, now, alive)):
                 return []
-            catalog.drop(self._server, db, entry.name)
+            postgres_drop.drop(self._server, db, entry.name)
             return [entry.name]
 
     def _wanted(self, entry: Entry, now: datetime, alive: Callable[[str], bool]) -> bool:
@@ -256,18 +272,20 @@ class PostgresDatabases:
             return False
         return entry.meta["host"] != self._host or alive(entry.meta["owner"])
 
-    def _sweep(self, db: Session) -> None:
+    def _sweep(self, db: Session, failures: Failures) -> None:
         """What is not a branch: a dev that stayed closed, old generations, those kept ready for them, roles."""
+        doing = "cleaning up after database branches"
         with db.tried("seal") as held:
             if held:
-                self._generations.repair(db)
-                self._generations.prune(db)
+                with failures.of(doing):
+                    self._generations.repair(db)
+                with failures.of(doing):
+                    self._generations.prune(db)
         with db.tried("warm") as held:
             if held:
-                self._ready(db, self._generations.ids(db), MOST_READY)
-        with db.locked("drop"):
-            for role in postgres_roles.orphans(db):
-                catalog.drop_role(db, role)
+                self._trim(db, self._generations.ids(db), MOST_READY, failures)
+        with failures.of(doing):
+            postgres_drop.sweep_roles(self._server, db)
 
     def doctor(self) -> list[Finding]:
         return postgres_doctor.findings(self._server, self._generations, self._kick)

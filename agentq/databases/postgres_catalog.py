@@ -1,4 +1,4 @@
-"""What is on the server for one dev: databases, told apart by their names and comments; making and dropping them.
+"""What is on the server for one dev: databases, told apart by their names and comments; making them.
 
 A database is complete when it has its final name, which it gets in the same transaction as its comment and its
 role. So a crash leaves databases in the making (`t_`) and nothing else.
@@ -13,11 +13,10 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from agentq.databases.postgres_server import Server, Session, Statement, literal, q
+from agentq.databases.postgres_server import APPLICATION, Session, Statement, literal, q
 
 SMALL = 50_000_000  # bytes: up to here pages are copied through the log, which needs no checkpoint
 LEAVE = 5.0  # s to wait for whoever is leaving a database
-TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -115,46 +114,32 @@ def blank(db: Session, like: str, target: str) -> None:
     db.slow(text)
 
 
-def drop(server: Server, db: Session, name: str) -> None:
-    """A database of ours and its role, also while it is in use. One that is gone is no error."""
-    with db.locked("drop"):  # each makes the server write everything out: one at a time
-        if db.rows("SELECT FROM pg_database WHERE datname = %s AND datistemplate", name):
-            db.run(q("ALTER DATABASE {} IS_TEMPLATE false", name))
-        for attempt in range(TRIES):
-            try:
-                db.slow(q("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
-                break
-            except errors.ObjectInUse:
-                if attempt == TRIES - 1:
-                    raise
-                _forget_prepared(server, db, name)
-        drop_role(db, db.names.role(name))
-
-
-def drop_role(db: Session, role: str) -> None:
-    db.run(q("DROP ROLE IF EXISTS {}", role))
-
-
-def _forget_prepared(server: Server, db: Session, name: str) -> None:
-    """Transactions that were prepared and left keep a database."""
-    found = db.rows("SELECT gid FROM pg_prepared_xacts WHERE database = %s", name)
-    if found:
-        with server.session(f"ending prepared transactions of '{name}'", name) as inside:
-            for (gid,) in found:
-                inside.run(q("ROLLBACK PREPARED {}", literal(gid)))
+def ourselves() -> Statement:
+    """A condition on pg_stat_activity: a session like ours. Anybody can take our name, but not our role."""
+    return q("coalesce(usename = current_user AND application_name = {}, false)", literal(APPLICATION))
 
 
 def users(db: Session, name: str) -> list[int]:
     """The sessions that keep `name` from being copied, 0 for a prepared transaction. Ours, which leave at once, do
     not count, nor does autovacuum, which gives way."""
     found = db.rows(
-        """SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()
-             AND application_name IS DISTINCT FROM current_setting('application_name')
-             AND backend_type IS DISTINCT FROM 'autovacuum worker'
-           UNION ALL SELECT 0 FROM pg_prepared_xacts WHERE database = %s""",
-        *(name, name),
+        q(
+            """SELECT pid FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()
+                 AND NOT {} AND backend_type IS DISTINCT FROM 'autovacuum worker'
+               UNION ALL SELECT 0 FROM pg_prepared_xacts WHERE database = {}""",
+            *(literal(name), ourselves(), literal(name)),
+        )
     )
     return [pid for (pid,) in found]
+
+
+def is_empty(db: Session, name: str) -> bool:
+    """Whether nobody at all is connected to `name`, and nothing is prepared in it."""
+    return not db.rows(
+        """SELECT FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()
+           UNION ALL SELECT FROM pg_prepared_xacts WHERE database = %s""",
+        *(name, name),
+    )
 
 
 def await_empty(db: Session, name: str) -> None:

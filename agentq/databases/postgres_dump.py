@@ -18,7 +18,8 @@ from typing import IO
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
-from agentq.databases.postgres_server import APPLICATION, LONG, Address, Session
+from agentq.databases.postgres_address import Address
+from agentq.databases.postgres_server import APPLICATION, LONG, Session
 from agentq.errors import DatabaseError
 
 PLACES = (
@@ -28,7 +29,7 @@ PLACES = (
 )  # fmt: skip
 NEWEST = 25  # a version to look for
 _DUMP = ("--format=custom", "--compress=0", "--no-subscriptions", "--lock-wait-timeout=60s")
-_RESTORE = ("--no-owner", "--no-privileges", "--exit-on-error")
+_ANONYMOUS = ("--no-owner", "--no-privileges")
 
 
 def tools(db: Session, local: bool) -> Path:
@@ -76,15 +77,20 @@ def version(program: str) -> int:
     return int(found[1]) if found else 0
 
 
-def copy(programs: Path, address: Address, target: str) -> None:
-    """The whole of dev into the empty database `target`, whose owner will be whoever the URL names."""
+def copy(programs: Path, address: Address, target: str, superuser: bool) -> None:
+    """The whole of dev into the empty database `target`.
+
+    Restoring calls functions of dev: for materialized views, indexes, constraints. With owners and rights
+    the first two work as their owner, which takes a superuser; without, and the others, as the URL's role.
+    """
     dump = [str(programs / "pg_dump"), *_DUMP, "--dbname", _target(address, address.name)]
-    restore = [str(programs / "pg_restore"), *_RESTORE, "--dbname", _target(address, target)]
+    restore = [str(programs / "pg_restore"), "--exit-on-error", *(() if superuser else _ANONYMOUS)]
+    restore += ["--dbname", _target(address, target, _FAST)]
     environment = _environment(address)
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answered:
         with (
             _running(dump, environment, subprocess.DEVNULL, said) as source,
-            _running(restore, environment | _FAST, source.stdout, answered) as sink,
+            _running(restore, environment, source.stdout, answered) as sink,
         ):
             assert source.stdout is not None
             source.stdout.close()  # so that pg_dump ends when pg_restore does
@@ -102,12 +108,14 @@ def copy(programs: Path, address: Address, target: str) -> None:
             raise _failed("pg_dump", f"exit status {dumped}")
 
 
-_FAST = {"PGOPTIONS": "-c synchronous_commit=off"}
+_FAST = " -c synchronous_commit=off -c default_transaction_read_only=off"
 
 
-def _target(address: Address, database: str) -> str:
+def _target(address: Address, database: str, options: str = "") -> str:
     params = {key: value for key, value in address.params.items() if key not in ("password", "sslpassword")}
-    return make_conninfo("", **params | {"dbname": database, "application_name": APPLICATION})
+    params |= {"dbname": database, "application_name": APPLICATION}
+    params |= {"options": (params.get("options", "") + options).strip()} if options else {}
+    return make_conninfo("", **params)
 
 
 def _environment(address: Address) -> dict[str, str]:

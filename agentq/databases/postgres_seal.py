@@ -11,11 +11,12 @@ from time import monotonic, sleep
 
 from psycopg import errors, sql
 
+from agentq.databases import postgres_adopt, postgres_drop, postgres_dump, postgres_head, postgres_roles
 from agentq.databases import postgres_catalog as catalog
-from agentq.databases import postgres_dump, postgres_head, postgres_roles
 from agentq.databases.base import Generation
 from agentq.databases.postgres_catalog import Entry
-from agentq.databases.postgres_server import Server, Session, literal, many, q
+from agentq.databases.postgres_failure import Failures
+from agentq.databases.postgres_server import Server, Session, closed, literal, many, q
 from agentq.errors import DatabaseError
 
 KEEP = 2  # generations
@@ -37,18 +38,19 @@ class Generations:
     def __init__(self, server: Server, kick: bool) -> None:
         self._server = server
         self._dev = server.address.name
+        self._head = postgres_head.Head(server)
         self._kick = kick
 
     def head(self, db: Session) -> str:
         """dev's head. While somebody copies dev it may not be possible to look into it: that is waited for."""
         try:
-            return postgres_head.read(self._server, db)[0]
+            return self._head.read(db)[0]
         except DatabaseError as exc:
             if not exc.retryable:
                 raise
         with db.locked("seal"):
             self.repair(db)
-            return postgres_head.read(self._server, db)[0]
+            return self._head.read(db)[0]
 
     def seal(self, db: Session) -> Sealed:
         with suppress(DatabaseError):  # somebody may be copying dev
@@ -56,12 +58,12 @@ class Generations:
                 return found
         with db.locked("seal"):
             self.repair(db)
-            head, facts = postgres_head.once(self._server, db)
+            head, facts = self._head.once(db)
             return self._of(self._kept(db), head) or self._seal(db, head, facts)
 
     def _current(self, db: Session) -> Sealed | None:
         kept = self._kept(db)
-        heads = (head for head, _ in postgres_head.readings(self._server, db))
+        heads = (head for head, _ in self._head.readings(db))
         return next(filter(None, (self._of(kept, head) for head in heads)), None)
 
     @staticmethod
@@ -95,7 +97,8 @@ class Generations:
                 _discard(self._server, db, temporary)
                 raise
         if len(numbers) >= CROWD:
-            self.prune(db)
+            with suppress(DatabaseError):  # `reap` says it
+                self.prune(db)
         return Sealed(Generation(name, head), size, [list(pair) for pair in facts.settings])
 
     def _copy(self, db: Session, target: str) -> None:
@@ -109,8 +112,8 @@ class Generations:
             raise DatabaseError(f"dev database '{self._dev}' is still in use", hint, retryable=True)
         programs = postgres_dump.tools(db, self._server.local())
         catalog.blank(db, self._dev, target)
-        db.run(*postgres_roles.closed(target), q("ALTER DATABASE {} ALLOW_CONNECTIONS true", target))
-        postgres_dump.copy(programs, self._server.address, target)
+        db.run(*closed(target), q("ALTER DATABASE {} ALLOW_CONNECTIONS true", target))
+        postgres_dump.copy(programs, self._server.address, target, db.superuser)
 
     def _clone(self, db: Session, target: str) -> bool:
         """False when somebody is connected to dev."""
@@ -118,12 +121,12 @@ class Generations:
             catalog.clone(db, self._dev, target, catalog.size(db, self._dev))
         except errors.ObjectInUse:
             return False
-        db.run(*postgres_roles.closed(target), q("ALTER DATABASE {} ALLOW_CONNECTIONS true", target))
+        db.run(*closed(target), q("ALTER DATABASE {} ALLOW_CONNECTIONS true", target))
         return True
 
     def _prepare(self, db: Session, name: str) -> None:
         with self._server.session(f"preparing the copy of dev '{self._dev}'", name) as inside:
-            postgres_roles.adopt(inside)
+            postgres_adopt.adopt(inside)
             analyze(inside)
         catalog.await_empty(db, name)
 
@@ -133,11 +136,6 @@ class Generations:
     def _closed(self, db: Session) -> Iterator[None]:
         """Nobody is in dev, and nobody gets in. What is done is written down with it, so `repair` can undo it
         after a crash."""
-        if db.database == self._dev:
-            raise DatabaseError(
-                f"dev database '{self._dev}' is the only one that can be connected to, so it cannot be closed",
-                "let the role connect to the database 'postgres', or set seal = 'dump'",
-            )
         db.run(
             q("COMMENT ON ROLE {} IS {}", db.group, literal(KICKED)),
             q("ALTER DATABASE {} ALLOW_CONNECTIONS false", self._dev),
@@ -177,11 +175,15 @@ class Generations:
     # ------------------------------------------------------------ the old ones
 
     def prune(self, db: Session) -> None:
-        """Drop all but the newest. The server lets nobody drop one that is being copied."""
+        """Drop all but the newest. The server lets nobody drop one that is being copied. DatabaseError when all
+        were tried."""
         kept = [one.name for one in self._kept(db)][:KEEP]
+        failures = Failures()
         for one in catalog.entries(db, "g"):
             if one.name not in kept:
-                catalog.drop(self._server, db, one.name)
+                with failures.of("dropping an old generation"):
+                    postgres_drop.drop(self._server, db, one.name)
+        failures.tell()
 
     def ids(self, db: Session) -> list[str]:
         return [one.name for one in self._kept(db)]
@@ -204,4 +206,4 @@ def _sealed(one: Entry) -> Sealed:
 def _discard(server: Server, db: Session, name: str) -> None:
     """What was not finished, as far as that is possible; the rest is left to `reap`."""
     with suppress(DatabaseError, errors.Error):
-        catalog.drop(server, db, name)
+        postgres_drop.drop(server, db, name)

@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -59,6 +59,9 @@ class SqliteDatabases:
 
     def dev(self) -> Mapping[str, str]:
         return {self._env: self._dev.at(self._dev.path)}
+
+    def moving(self) -> AbstractContextManager[None]:
+        return self._generations.moving()
 
     def acquire(self, command_id: str, ttl: timedelta, now: datetime, owner: str) -> Branch:
         """See `Databases`. A repeat takes the branch over for its owner and never shortens its life.

@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,9 @@ class Generations:
             return current
         with self._store.lock("seal", COPY_LIMIT):
             return self.current() or self._seal()
+
+    def moving(self) -> AbstractContextManager[None]:
+        return self._store.lock("seal", COPY_LIMIT)
 
     def current(self) -> Generation | None:
         """The one that is what dev is now; None when dev has moved on."""

@@ -4,9 +4,11 @@ The owner of a branch is the process that works with it, or a person. A process 
 person until a time that the owner's text names: so a branch made by hand is not reaped as if its maker had died.
 """
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 
 from agentq import process
 from agentq.databases.base import EMPTY, Branch, Databases
@@ -14,8 +16,6 @@ from agentq.errors import UserError
 from agentq.store.runs import Live
 
 PERSON = "person until "
-# Whether an owner lives decides, not how long a branch was meant to.
-NEVER_EXPIRED = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def alive(owner: str, now: datetime) -> bool:
 
 
 def reap(databases: Databases, now: datetime) -> list[str]:
-    """Destroy what dead owners left; the names. DatabaseError."""
-    return databases.reap(NEVER_EXPIRED, lambda owner: alive(owner, now))
+    """Destroy what dead owners left, and what lived longer than anything may; the names. DatabaseError."""
+    return databases.reap(now, lambda owner: alive(owner, now))
 
 
 def rows(databases: Databases, live: Mapping[str, Live], now: datetime) -> list[Row]:
@@ -55,12 +55,17 @@ def _who(owner: str, now: datetime) -> str:
     return f"process {owner.partition('/')[0]}" if process.alive(owner) else "nobody: reaped soon"
 
 
-def make(databases: Databases, label: str, hours: float, now: datetime, *, empty: bool) -> Branch:
-    """A branch for a person; the same one again for the same label. DatabaseError, UserError."""
+def make(databases: Databases, root: Path, label: str, hours: float, now: datetime, *, empty: bool) -> Branch:
+    """A branch for a person; the same one again for the same label in the same repository, whose folder is `root`.
+    DatabaseError, UserError."""
     _needs_database(databases)
     until = now + timedelta(hours=hours)
     acquire = databases.empty if empty else databases.acquire
-    return acquire(f"person-{label}", timedelta(hours=hours), now, PERSON + until.isoformat(timespec="seconds"))
+    # Other hosts, and other clones of this one, may share dev; each has its own.
+    place = f"{platform.node()}:{root.absolute()}"
+    return acquire(
+        f"person-{label}-{place}", timedelta(hours=hours), now, PERSON + until.isoformat(timespec="seconds")
+    )
 
 
 def find(databases: Databases, name: str) -> Branch:

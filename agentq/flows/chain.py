@@ -13,8 +13,6 @@ from agentq.flows.migrate import Canonical, canonical
 from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.session import Session, with_resolved
 
-DEPTH = 64  # specs of one chain; a batch has at most 8
-
 
 def published(spec_id: str, what: str = "verify") -> str:
     """Where a spec's work lies on the remote of a shared queue."""
@@ -39,14 +37,15 @@ class Chain:
     session: Session
     known: dict[tuple[str, str], Linked | None] = field(default_factory=dict)
 
-    def build(self, trunk: str, waiting: Sequence[InProgress]) -> tuple[list[Linked], list[InProgress]]:
-        """The longest chain of `waiting` on `trunk` that merges, and the specs that do not fit trunk itself: they
-        conflict with it, add nothing to it, or their work cannot be had. A spec that may change how trunk verifies
-        is the last of its chain: what comes after is tested by its rules."""
+    def build(self, trunk: str, waiting: Sequence[InProgress], most: int) -> tuple[list[Linked], list[InProgress]]:
+        """The longest chain of `waiting` on `trunk` that merges, of at most `most` specs since a link may need
+        commands; and the specs that do not fit trunk itself: they conflict with it, add nothing to it, or their
+        work cannot be had. A spec that may change how trunk verifies is the last of its chain: what comes after is
+        tested by its rules."""
         chain: list[Linked] = []
         unfit: list[InProgress] = []
         onto = trunk
-        for entry in waiting[:DEPTH]:
+        for entry in waiting[:most]:
             made = self._link(entry, onto)
             if made is None:
                 if onto == trunk or self._link(entry, trunk) is None:
@@ -78,7 +77,7 @@ class Chain:
         placed = self._placed(entry, place.work, onto)
         if placed is None or placed.tree == mirror.tree(onto):
             return None
-        message, author = mirror.message(place.work)
+        message, author = mirror.message(place.work, onto)
         message = with_resolved(message, placed.resolved)
         env = {**self.session.services.identity, **author}
         return Linked(entry, mirror.commit_tree(placed.tree, [onto], message, env), placed.tree, placed.made)

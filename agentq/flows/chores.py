@@ -2,7 +2,7 @@
 kept full of the present generation."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agentq.errors import AgentqError
@@ -31,12 +31,27 @@ def chores(services: Services) -> Iterator[None]:
 def _work(services: Services, over: threading.Event) -> None:
     told = ""
     while not over.is_set():
-        try:
-            branches.reap(services.databases, services.clock.now())
-            services.databases.warm(services.config.machine.warm)
-            told = ""
-        except AgentqError as error:
-            if error.message != told:
-                services.say("note", text=f"database branches: {error.message}")
-            told = error.message
+        failures = [why for job in (_reap, _warm) if (why := _try(services, job))]
+        if (problem := "; ".join(dict.fromkeys(failures))) and problem != told:
+            services.say("note", text=f"database branches: {problem}")
+        told = problem
         over.wait(EVERY_SECONDS)
+
+
+def _try(services: Services, job: Callable[[Services], object]) -> str:
+    """Why a job failed, or ''. What one cannot do is no reason to leave the other, nor the next minute's."""
+    try:
+        job(services)
+    except AgentqError as error:
+        return error.message
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _reap(services: Services) -> None:
+    branches.reap(services.databases, services.clock.now())
+
+
+def _warm(services: Services) -> None:
+    services.databases.warm(services.config.machine.warm)

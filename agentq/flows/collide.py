@@ -13,28 +13,33 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from agentq.config import Config
-from agentq.core.collisions import FILE, KEPT_PATHS, TRUNK, Collision, Conflicted, Mechanical, Pair, first, pair_of
+from agentq.core.collisions import FILE, KEPT_PATHS, TRUNK, Collision, Mechanical, Pair, first, pair_of
 from agentq.core.paths import matches_any
 from agentq.core.spec import InProgress
+from agentq.errors import ConfigError
 from agentq.store import files
 
 if TYPE_CHECKING:
     from agentq.flows.services import Base, Services
     from agentq.flows.session import Session
     from agentq.trunk.git import Git
+    from agentq.trunk.pairs import Outcome, Standing
+
+    Pairs = Mapping[tuple[str, str], Pair]
 
 EVERY = 1.0  # s between two looks at a workspace
 QUEUE_AGE = 10.0  # s a shared queue may be old: who is in progress is no secret worth a trip
 TURN_SECONDS = 20.0
 END_SECONDS = 10.0  # for the last look when an agent has ended
 MIRROR = "mirror.git"  # below the workspaces' folder
-_KINDS = ("heads", "work", "wip", "offered")
+_PLACES = tuple(f"refs/agentq/{kind}" for kind in ("heads", "work", "wip", "offered"))
 _AGENT_AT_WORK = ("testing", "implementing")
 
 
@@ -57,11 +62,21 @@ def newest_refs(entry: InProgress) -> list[str]:
 
 def mechanical(config: Config) -> Mechanical:
     """What agentq resolves by itself, by the settings alone."""
-    own = config.migrations.files
     return Mechanical(
-        config.commands.lock_files, config.overlap.additive, config.conflicts.generated,
-        lambda path: bool(own) and matches_any(own, path),
-    )  # fmt: skip
+        config.commands.lock_files, config.overlap.additive, config.conflicts.generated, _owned(config)
+    )
+
+
+def _owned(config: Config) -> Callable[[str], bool]:
+    """Whether a path is the migration tool's. What is wrong with its settings is said by whoever lands."""
+    if (settings := config.migrations).tool == "none":
+        return lambda _path: False
+    from agentq.migrations.tools import tool
+
+    try:
+        return tool(settings.tool, settings.files, settings.upgrade, settings.generate, settings.check).owns
+    except ConfigError:
+        return lambda path: matches_any(settings.files, path)
 
 
 # ---------------------------------------------------------------- finding them
@@ -69,8 +84,8 @@ def mechanical(config: Config) -> Mechanical:
 
 def refresh(services: "Services", mine: str) -> list[Pair]:
     """Merge the newest commits of all specs in progress, as far as that was not done before, and write down what
-    was found. Returns the collisions with `mine` that nobody was told of yet. Raises GitError, StoreError,
-    OSError."""
+    was found. Returns the pairs with `mine` that nobody was told of yet: collisions, and what git cannot merge.
+    Raises GitError, StoreError, OSError."""
     from agentq.locks import turn_or_go_on
 
     state = services.runs.state
@@ -79,8 +94,9 @@ def refresh(services: "Services", mine: str) -> list[Pair]:
         trunk, refs = _refs(services.mirror.git)
         _drop_heads(services, refs, entries)
         before = {pair.who: pair for pair in read(state)}
-        newest = _newest(services.mirror.git, entries.values(), refs)
-        pairs = _pairs(services.mirror.git, trunk, newest, before) if trunk else []
+        newest = _newest(services, entries.values(), refs)
+        bases = {commit: _began(entries[spec], commit) for spec, commit in newest.items()}
+        pairs = _pairs(services.mirror.git, trunk, newest, bases, before) if trunk else []
         pairs, news = _tell(pairs, before, mine, mechanical(services.config))
         if pairs != list(before.values()):
             files.write_json(state / FILE, {"pairs": [pair.to_json() for pair in pairs]})
@@ -97,8 +113,7 @@ def read(state: Path) -> list[Pair]:
 
 def _refs(git: "Git") -> tuple[str, dict[str, str]]:
     """(trunk, ref → commit of all that is in progress). A ref may name anything an agent made: commits count."""
-    places = [f"refs/agentq/{kind}" for kind in _KINDS]
-    out = git("for-each-ref", "--format=%(objecttype) %(objectname) %(refname)", "refs/agentq/trunk", *places)
+    out = git("for-each-ref", "--format=%(objecttype) %(objectname) %(refname)", "refs/agentq/trunk", *_PLACES)
     lines = (line.split(" ", 2) for line in out.text.splitlines())
     refs = {name: sha for kind, sha, name in lines if kind == "commit"}
     return refs.pop("refs/agentq/trunk", ""), refs
@@ -112,21 +127,26 @@ def _drop_heads(services: "Services", refs: dict[str, str], entries: Mapping[str
         services.mirror.delete_refs(*gone)
 
 
-def _newest(git: "Git", entries: Iterable[InProgress], refs: Mapping[str, str]) -> dict[str, str]:
+def _newest(services: "Services", entries: Iterable[InProgress], refs: Mapping[str, str]) -> dict[str, str]:
     """spec → its newest commit that is known here. Of another host's spec that is what it published for the lane,
     if this host needed it before: nothing is fetched for a prediction."""
     found = {}
     for entry in entries:
         known = next((refs[ref] for ref in newest_refs(entry) if ref in refs), "")
-        if not known and entry.place and not git.ask("cat-file", "-e", f"{entry.place.work}^{{commit}}").rc:
+        if not known and entry.place and services.mirror.has(entry.place.work):
             known = entry.place.work
         if known:
             found[entry.id] = known
     return dict(sorted(found.items()))
 
 
+def _began(entry: InProgress, commit: str) -> str:
+    """The trunk commit that `commit` of a spec began on, as far as the queue knows; ''."""
+    return entry.place.base if entry.place and entry.place.work == commit else entry.base or ""
+
+
 def _pairs(
-    git: "Git", trunk: str, newest: Mapping[str, str], before: Mapping[tuple[str, str], Pair]
+    git: "Git", trunk: str, newest: Mapping[str, str], bases: Mapping[str, str], before: "Pairs"
 ) -> list[Pair]:
     """Every pair of specs, and each spec with trunk. What was merged before is not merged again."""
     from agentq.trunk import pairs
@@ -134,51 +154,54 @@ def _pairs(
     wanted = [Pair(spec, TRUNK, (commit, trunk), trunk) for spec, commit in newest.items()]
     wanted += [Pair(a, b, (newest[a], newest[b]), trunk) for a, b in combinations(newest, 2)]
     missing = [pair for pair in wanted if not _same(before.get(pair.who), pair)]
-    found: dict[tuple[str, str], list[Conflicted]] = {}
+    found: dict[tuple[str, str], Pair] = {}
     if missing:
         commits = list(dict.fromkeys(newest[spec] for pair in missing for spec in pair.who if spec))
         with pairs.scratch(git.directory) as scratch:
-            on_trunk = pairs.stand_on(scratch, trunk, commits, _standing(git, trunk))
+            on_trunk = pairs.stand_on(scratch, trunk, commits, _standing(git, trunk), bases)
             both = [pair for pair in missing if pair.other]
             merged = pairs.merge(scratch, [tuple(on_trunk[one].commit for one in pair.commits) for pair in both])  # type: ignore[misc]
-        for pair, outcome in zip(both, merged, strict=True):
-            apart = {one.path for commit in pair.commits for one in on_trunk[commit].conflicts}
-            found[pair.who] = [one for one in (outcome.conflicts if outcome else ()) if one.path not in apart]
-        found |= {pair.who: list(on_trunk[pair.commits[0]].conflicts) for pair in missing if not pair.other}
-    return [
-        Pair(*pair.who, pair.commits, trunk, tuple(found[pair.who][:KEPT_PATHS]), len(found[pair.who]))
-        if pair.who in found
-        else before[pair.who]
-        for pair in wanted
-    ]
+        outcomes = {pair.who: outcome for pair, outcome in zip(both, merged, strict=True)}
+        for pair in missing:
+            stands = [on_trunk[commit] for commit in pair.commits if commit in on_trunk]
+            found[pair.who] = _found(pair, stands, outcomes.get(pair.who))
+    return [found.get(pair.who) or before[pair.who] for pair in wanted]
+
+
+def _found(pair: Pair, stands: Sequence["Standing"], outcome: "Outcome | None") -> Pair:
+    """`pair` with what the merges say. `stands`: its commits on trunk; `outcome`: of the two with each other."""
+    conflicts = [one for stand in stands for one in stand.conflicts]
+    if not all(stand.merged for stand in stands) or (pair.other and outcome is None):
+        return replace(pair, merged=False)
+    if outcome is not None:
+        apart = {one.path for one in conflicts}
+        conflicts = [one for one in outcome.conflicts if one.path not in apart]
+    return replace(pair, paths=tuple(conflicts[:KEPT_PATHS]), count=len(conflicts))
 
 
 def _standing(git: "Git", trunk: str) -> set[str]:
     """Commits of refs that contain trunk."""
-    places = [f"refs/agentq/{kind}" for kind in _KINDS]
-    return set(git("for-each-ref", f"--contains={trunk}", "--format=%(objectname)", *places).text.split())
+    return set(git("for-each-ref", f"--contains={trunk}", "--format=%(objectname)", *_PLACES).text.split())
 
 
 def _same(known: Pair | None, pair: Pair) -> bool:
-    return known is not None and (known.commits, known.trunk) == (pair.commits, pair.trunk)
+    return known is not None and known.merged and (known.commits, known.trunk) == (pair.commits, pair.trunk)
 
 
-def _tell(
-    pairs: Sequence[Pair], before: Mapping[tuple[str, str], Pair], mine: str, rules: Mechanical
-) -> tuple[list[Pair], list[Pair]]:
+def _tell(pairs: Sequence[Pair], before: "Pairs", mine: str, rules: Mechanical) -> tuple[list[Pair], list[Pair]]:
     """The pairs with `said` set right, and those that a run of `mine` tells of now. A collision is said once, by
-    whoever of the two sees it first, and again only after it was gone."""
-    from dataclasses import replace
-
-    told, news = [], []
+    whoever of the two sees it first, and again only after it was gone. So is what git cannot merge."""
+    told: list[Pair] = []
+    news: list[Pair] = []
     for pair in pairs:
         said = False
-        if rules.alarming(pair):
+        if not pair.merged or rules.alarming(pair):
             last = before.get(pair.who)
-            said = last is not None and last.said
+            said = last is not None and last.said and last.merged == pair.merged
             if not said and mine in pair.who:
-                news.append(pair)
                 said = True
+                if pair.merged or all(one.merged for one in news):  # one note, not one for each pair
+                    news.append(pair)
         told.append(pair if pair.said == said else replace(pair, said=said))
     return told, news
 
@@ -298,8 +321,13 @@ def after_stage(session: "Session") -> None:
 
 
 def say(session: "Session", pair: Pair) -> None:
-    """Event `collision`: `other` is '' for trunk; `count`: of all paths."""
+    """Event `collision`: `other` is '' for trunk; `count`: of all paths. A note for what git cannot merge."""
     other = pair.other if pair.spec == session.id else pair.spec
+    if not pair.merged:
+        session.say(
+            "note", text=f"whether it collides with {other or 'trunk'} is not known: git cannot merge them"
+        )
+        return
     paths = mechanical(session.services.config).alarming(pair)
     session.say("collision", other=other, paths=paths[:5], count=pair.count)
 

@@ -13,7 +13,7 @@ from agentq.core import queue as transitions
 from agentq.core.spec import Completed, InProgress, Place, Queue
 from agentq.core.text import plural
 from agentq.errors import ExternalError, Refused
-from agentq.flows import dev, lead, wip
+from agentq.flows import dev, lane_log, lead, wip
 from agentq.flows.chain import published
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.recover import settle_pushes
@@ -145,7 +145,7 @@ def _away(session: Session, error: ExternalError, told: str) -> str:
 
 def _ejected(session: Session, entry: InProgress) -> Failed:
     """What the leader found, with its log where this run keeps its own."""
-    log = lead.log_of(session)
+    log = lane_log.take(session)
     hint = f"the log is {log}" if log else f"'agentq logs {session.id}'"
     session.say("ejected", problem=entry.problem or "", log=str(log or ""))
     return Failed(entry.problem or "its tests fail in the lane", hint, charged=True)

@@ -93,7 +93,7 @@ def _run(session: Session, slot: int, tree: str, commit: str, specs: tuple[str, 
     name = f"lane-{slot}"
     began = time.time_ns()
     try:
-        outcome = prove(session, commit, tree, checkout, name)
+        outcome = prove(session, commit, tree, checkout, name, combined=bool(specs))
     except (AgentqError, OSError) as error:
         return Finished(tree, specs, "broken", str(error))
     if outcome is None:

@@ -6,6 +6,7 @@ is the merge of what was trunk before it and the spec's work (landing fact 8).
 """
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,8 +18,9 @@ from agentq.core.landing import NOTHING, Eject, Freeze, Land, Link, Seen, Test, 
 from agentq.core.queue import Transition
 from agentq.core.spec import InProgress, Lane, Queue, Tested
 from agentq.core.text import clean
-from agentq.errors import ExternalError, Refused, Stale
-from agentq.flows.chain import Chain, Linked, published
+from agentq.errors import DatabaseError, ExternalError, Refused, Stale
+from agentq.flows import lane_log
+from agentq.flows.chain import Chain, Linked
 from agentq.flows.lane_tests import Finished, LaneTests
 from agentq.flows.outcome import Failed, StageOutcome
 from agentq.flows.proof import is_proved, rules_key
@@ -29,30 +31,10 @@ from agentq.trunk.mirror import Trunk
 
 TRIES = 5
 POLL_SECONDS = 0.1
+OUTAGE_SECONDS = 2.0
 ASIDE_SECONDS = 600.0
 GROWS = 5
 _HASH = re.compile(r"[0-9a-f]{7,}")
-LOG_BYTES = 1_000_000
-LOG_NAME = "lane.log"
-
-
-def _log_ref(spec_id: str) -> str:
-    return f"refs/agentq/log/{spec_id}"
-
-
-def log_of(session: Session) -> Path | None:
-    """The log of the run that ejected our spec, copied into our own evidence; None if there is none."""
-    mirror = session.services.mirror
-    commit = mirror.ref(_log_ref(session.id))
-    if not commit and session.services.store.shared:
-        commit = mirror.fetch_ref(published(session.id, "log"))
-    data = mirror.show(commit, LOG_NAME) if commit else None
-    if data is None:
-        return None
-    log = session.evidence.log("lane")
-    log.write_bytes(data)
-    mirror.delete_refs(_log_ref(session.id))
-    return log
 
 
 def may_lead(session: Session, queue: Queue) -> bool:
@@ -106,6 +88,7 @@ class _Leader:
     begins: bool = True
     grown: int = 0
     over: bool = False
+    outages: int = 0
     logs: dict[str, Path] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -122,9 +105,22 @@ class _Leader:
             rules.leading(queue, self.epoch)
             if session.services.stop() or not self._go_on(queue):
                 return None
-            if (ended := self._step(queue)) is not None:
-                return ended
+            try:
+                if (ended := self._step(queue)) is not None:
+                    return ended
+                self.outages = 0
+            except DatabaseError as error:
+                self._without_database(error)
         return None
+
+    def _without_database(self, error: DatabaseError) -> None:
+        """No dev, no verdict: nobody is to blame, and the next try may find it again."""
+        self.broken = error.message
+        self.outages += 1
+        self.session.say("note", text=f"the lane has no database: {error.message}")
+        if self.outages >= landing.TRIES:
+            self._broken()
+        time.sleep(OUTAGE_SECONDS)
 
     def _go_on(self, queue: Queue) -> bool:
         """Our own spec waits, or what failed is known to us alone; then it begins new runs, too. What it began for
@@ -135,7 +131,7 @@ class _Leader:
 
     def _step(self, queue: Queue) -> StageOutcome | None:
         trunk = self._trunk()
-        chain, unfit = self.chain.build(trunk.commit, rules.waiting(queue))
+        chain, unfit = self.chain.build(trunk.commit, rules.waiting(queue), self._reach)
         for entry in unfit:
             self._send_back(entry)
         if unfit:
@@ -172,7 +168,17 @@ class _Leader:
         """The chain without its first spec, once that one failed."""
         if not chain or not self.seen.get(chain[0].tree, NOTHING).failed:
             return ()
-        return self.chain.build(trunk.commit, rules.waiting(queue)[1:])[0]
+        return self.chain.build(trunk.commit, rules.waiting(queue)[1:], self._reach)[0]
+
+    @property
+    def _most(self) -> int:
+        """Specs of one test run."""
+        return 1 if self.single else self.session.rules.lane.batch
+
+    @property
+    def _reach(self) -> int:
+        """Specs that a decision can be about: a batch for each test run at once."""
+        return self._most * self.session.services.config.machine.verifications
 
     def _view(
         self, queue: Queue, trunk: Trunk, chain: Sequence[Linked], without: Sequence[Linked]
@@ -191,9 +197,8 @@ class _Leader:
                 and not self.seen[first.tree].failed
             ):
                 self.seen[first.tree] = replace(self.seen[first.tree], passed=1)
-        most = 1 if self.single else self.session.rules.lane.batch
         return landing.View(
-            trunk.tree, links, self.seen, self.last_pass, rules.pass_rate(queue.lane), most,
+            trunk.tree, links, self.seen, self.last_pass, rules.pass_rate(queue.lane), self._most,
             self.session.services.config.machine.verifications, others, self.tests.running,
         )  # fmt: skip
 
@@ -341,25 +346,13 @@ class _Leader:
         services = self.session.services
         problem = clean(self.problems.get(tree) or "its tests fail in the lane")
         if (log := self.logs.get(tree)) is not None:
-            self._keep_log(entry.id, log)
+            lane_log.keep(self.session, entry.id, log)
         allowed = services.config.agent.attempts
         self._update(
             lambda queue: rules.eject(queue, self.epoch, entry.id, entry.lease.epoch, problem, allowed=allowed)
         )
         self.seen.pop(tree, None)
         self.session.say("lane-ejected", other=entry.id, problem=problem)
-
-    def _keep_log(self, spec_id: str, log: Path) -> None:
-        """Leave the log where the spec's owner finds it, on this host or another."""
-        mirror = self.session.services.mirror
-        try:
-            data = log.read_bytes()[-LOG_BYTES:]
-        except OSError:
-            return
-        commit = mirror.commit_file(LOG_NAME, data, f"{spec_id}: what the lane saw")
-        mirror.set_ref(_log_ref(spec_id), commit)
-        if self.session.services.store.shared:
-            mirror.publish({published(spec_id, "log"): commit})
 
     def _red(self, trunk: Trunk) -> None:
         why = f"the tests of trunk {trunk.commit[:10]} fail: {self.problems.get(trunk.tree, '')}"

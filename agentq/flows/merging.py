@@ -32,7 +32,7 @@ MOST_PATHS = 20  # that are looked up one by one
 @dataclass(frozen=True)
 class Plan:
     """A merge as far as values can tell: the same commits give the same plan. `tree` lacks what `reruns` make.
-    `stale`: the work brings migrations that were made for another trunk; they are left out of `tree`."""
+    `stale`: the work brings migrations that were made for another trunk; generated ones are left out of `tree`."""
 
     merged: Merged
     tree: str
@@ -142,7 +142,7 @@ def _migrations(
     session: Session, entry: InProgress, tool: Tool, work: str, onto: str, tree: str
 ) -> tuple[str, bool] | Failed:
     """`tree` with `onto`'s migrations as they are, unless they are those the work was made for; handwritten ones
-    are put behind them. And whether generated ones were left out."""
+    are put behind them. And whether the work has any, which are to be made or proved anew."""
     mirror = session.services.mirror
     base, ours, theirs = (migrate.owned(session, one, tool) for one in (f"{work}^", work, onto))
     if theirs == base:
@@ -159,7 +159,7 @@ def _migrations(
     changes = {path: None for path in present if path not in wanted} | {
         path: data for path, data in wanted.items() if present.get(path) != data
     }
-    return mirror.put(tree, changes), ours != base and entry.migration != "handwritten"
+    return mirror.put(tree, changes), ours != base
 
 
 def _carry_out(

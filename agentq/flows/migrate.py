@@ -17,6 +17,7 @@ from agentq.core.spec import InProgress
 from agentq.core.text import plural
 from agentq.databases import contents
 from agentq.databases.contents import Contents
+from agentq.errors import DatabaseError
 from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.session import Session, shown
 from agentq.migrations.base import Commands, Impossible, Tool
@@ -102,10 +103,34 @@ def canonical(
     return made
 
 
+def missing_migration(session: Session, checkout: Path, commit: str, name: str) -> Failed | Interrupted | None:
+    """Whether the definition of the schema, as `checkout` holds it at `commit`, has something that the migrations
+    lack: each spec's own was complete when it was made, and two together may still need one more."""
+    chosen = tool_of(session)
+    if chosen is None or not owned(session, commit, chosen):
+        return None
+    commands = chosen.commands(session.id, "0" * 12)
+    with session.database(f"{name}-check", empty=True) as fresh:
+        env = dict(fresh.env)
+        what = "migration of an empty database"
+        if failed := session.ready(commands.upgrade, what, checkout, f"{name}-migrate-empty", env):
+            return failed
+        ended = session.command(commands.check, checkout, f"{name}-migrate-check", env)
+    if ended.kind == "stopped":
+        return Interrupted("stopped while migrations were checked")
+    if chosen.unchanged(_status(ended), ended.tail):
+        return None
+    problem = f"together with what landed it needs a migration that it has not: {session.last_words(ended)}"
+    return Failed(problem, f"it ran: {commands.check}")
+
+
 def _key(session: Session, entry: InProgress, onto: str, tree: str) -> str:
     rules = session.rules
     settings = (rules.migrations, rules.database.push, rules.commands.setup, entry.id, entry.migration)
-    return f"{tree}-{hashlib.sha256(repr((onto, settings)).encode()).hexdigest()[:16]}.json"
+    below = session.services.mirror.tree(
+        onto
+    )  # a chain of the lane is made anew by each leader, of the same trees
+    return f"{tree}-{hashlib.sha256(repr((below, settings)).encode()).hexdigest()[:16]}.json"
 
 
 def _known(session: Session, path: Path) -> Canonical | None:
@@ -183,12 +208,30 @@ class _Making:
     def _drift(self, shadow: dict[str, str], dev: dict[str, str]) -> frozenset[str]:
         """Bring an empty database and a copy of dev to trunk's migrations; the objects in which the two differ
         then. That is dev's own history, for which no spec is to blame."""
-        self._upgrade(shadow, "shadow")
-        self._upgrade(dev, "trunk")
-        lines = contents.differences(self._contents(shadow), self._contents(dev), ("trunk's migrations", "dev"))
-        if lines:
+        self._follow_trunk(shadow, "shadow", "an empty database")
+        self._follow_trunk(dev, "trunk", "a copy of dev")
+        built, followed = self._contents(shadow), self._contents(dev)
+        if lines := contents.differences(built, followed, ("trunk's migrations", "dev")):
             self.notes.append(f"dev differs from trunk's migrations: {_few(lines)}")
-        return frozenset(map(_object, lines))
+        return contents.differing(built, followed)
+
+    def _follow_trunk(self, env: dict[str, str], name: str, what: str) -> None:
+        """Where trunk alone cannot do it either, no spec is to blame. Raises DatabaseError then."""
+        ended = self._command(self._commands.upgrade, name, env)
+        if not _status(ended):
+            return
+        self._place(self.session.services.mirror.tree(self.onto))
+        alone = self._command(self._commands.upgrade, f"{name}-alone", env)
+        if _status(alone):
+            raise DatabaseError(
+                f"{what} cannot be brought to trunk's migrations: {self.session.last_words(alone)}",
+                "no spec is to blame: put dev, or trunk's migrations, in order",
+                retryable=True,
+            )
+        self._fail(
+            f"with this spec's changes trunk's migrations cannot be applied: {self.session.last_words(ended)}",
+            f"'agentq logs {self.entry.id}'",
+        )
 
     def _generate(self, env: dict[str, str]) -> dict[str, bytes]:
         """What the tool writes for the schema this database lacks. Nothing else it touched counts."""
@@ -213,8 +256,7 @@ class _Making:
         self._same_as_pushed(whole)
         self._upgrade(dev, "upgrade")
         after = self._contents(dev)
-        lines = contents.differences(whole, after, ("a fresh database", "an upgraded one"))
-        if lines := [line for line in lines if _object(line) not in drift]:
+        if lines := contents.differences(whole, after, ("a fresh database", "an upgraded one"), drift):
             self._fail(f"a fresh and an upgraded database differ: {_few(lines)}", "see the migration in the log")
         if (lost := contents.lost(before, after)) and self.entry.migration == "generated":
             self._fail(
@@ -249,7 +291,8 @@ class _Making:
 
     @property
     def _commands(self) -> Commands:
-        stamp = hashlib.sha256(f"{self.onto} {self.entry.id}".encode()).hexdigest()[:12]
+        below = self.session.services.mirror.tree(self.onto)
+        stamp = hashlib.sha256(f"{below} {self.entry.id}".encode()).hexdigest()[:12]
         return self.tool.commands(self.entry.id, stamp)
 
     def _upgrade(self, env: dict[str, str], name: str) -> None:
@@ -283,8 +326,3 @@ def _few(lines: list[str]) -> str:
 def _status(ended: process.Outcome) -> int:
     """Its exit status; one that was killed has failed."""
     return ended.returncode or 0 if ended.kind == "exited" else 1
-
-
-def _object(line: str) -> str:
-    """The object that a line of `contents.differences` is about."""
-    return line.partition(" is ")[0]

@@ -19,8 +19,9 @@ def prepare_workspace(session: Session, stage: Stage, trunk: str) -> str | Faile
     if workspaces.foreign(session.workspace):
         _save_foreign(session, trunk)
     elif crashed_from:
-        known = mirror.git.ask("cat-file", "-e", f"{crashed_from}^{{commit}}").rc == 0
-        session.save_wip(crashed_from if known else trunk, crashed_in if crashed_in in STAGES else stage)
+        session.save_wip(
+            crashed_from if mirror.has(crashed_from) else trunk, crashed_in if crashed_in in STAGES else stage
+        )
         if workspaces.unsaved(session.workspace)[0]:
             return Failed("the unfinished work of a crashed attempt cannot be saved", "see the note above")
     if (stopped := rebase_work(session, trunk, ("test",))) is not None:

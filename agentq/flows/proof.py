@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-from agentq.flows.migrate import tool_of
+from agentq.flows.migrate import missing_migration, tool_of
 from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.session import Session
 from agentq.flows.stages import run_verify_commands
@@ -23,9 +23,12 @@ def is_proved(session: Session, tree: str) -> bool:
     return isinstance(known, dict) and known.get("tree") == tree
 
 
-def prove(session: Session, commit: str, tree: str, checkout: Path, name: str) -> Failed | Interrupted | None:
+def prove(
+    session: Session, commit: str, tree: str, checkout: Path, name: str, *, combined: bool = False
+) -> Failed | Interrupted | None:
     """Run the full verify commands on `commit`, checked out at `checkout`; `name` is that of the logs and the
-    database branch. None when it passed, which is remembered."""
+    database branch. None when it passed, which is remembered. `combined`: it holds specs whose migrations were
+    made one by one, so what they make together is compared with the definition of the schema."""
     services = session.services
     keep = session.rules.commands.keep
     services.workspaces.prepare(checkout, commit, pristine=True, keep=keep)
@@ -33,6 +36,8 @@ def prove(session: Session, commit: str, tree: str, checkout: Path, name: str) -
     with session.database(name) as branch:
         env = dict(branch.env)
         if failed := _prepare(session, checkout, commit, env, name, always=not keep):
+            return failed
+        if combined and env and (failed := missing_migration(session, checkout, commit, name)):
             return failed
         started = services.clock.monotonic()
         stopped = run_verify_commands(session, checkout, name, env)

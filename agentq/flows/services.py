@@ -40,6 +40,7 @@ class Base:
     workspaces: Path
 
 
+BRANCH_TTL = timedelta(days=1)
 Observer = Callable[[str, dict[str, Any]], None]
 
 
@@ -70,6 +71,17 @@ class Services:
     @property
     def lease_ttl(self) -> timedelta:
         return timedelta(hours=self.config.schedule.lease_hours)
+
+    @property
+    def branch_ttl(self) -> timedelta:
+        """The longest a database branch may live. On its own host it goes with its owner; another host, which
+        cannot see whether that one lives, waits for this time, so it is longer than any command."""
+        longest = max(
+            self.config.agent.timeout_minutes,
+            *self.config.agent.timeouts.values(),
+            self.config.commands.timeout_minutes,
+        )
+        return max(BRANCH_TTL, timedelta(minutes=2 * longest))
 
     def claim(self, instance: int) -> Claim:
         machine, additive = self.config.machine.name, self.config.overlap.additive

@@ -255,17 +255,17 @@ class Session:
         command_id = f"{self.id}-{name}-{self.epoch}-{self.live.run}-{next(_NUMBERS)}"
         make = services.databases.empty if empty else services.databases.acquire
         started = services.clock.monotonic()
-        branch = make(command_id, services.lease_ttl, services.clock.now(), owner=services.owner)
+        branch = make(command_id, services.branch_ttl, services.clock.now(), owner=services.owner)
         seconds = round(services.clock.monotonic() - started, 3)
-        if branch.env:
-            self.say(
-                "database-ready",
-                branch=branch.name,
-                generation=branch.generation,
-                warm=branch.warm,
-                seconds=seconds,
-            )
         try:
+            if branch.env:
+                self.say(
+                    "database-ready",
+                    branch=branch.name,
+                    generation=branch.generation,
+                    warm=branch.warm,
+                    seconds=seconds,
+                )
             yield branch
         finally:
             with suppress(Exception):  # the reaper takes what is left; a stage never fails for this

@@ -10,7 +10,7 @@ from agentq.core.text import clean
 from agentq.flows import lane
 from agentq.flows.lane import Candidate
 from agentq.flows.merging import rebase_work
-from agentq.flows.migrate import Canonical, canonical
+from agentq.flows.migrate import Canonical, accept, canonical
 from agentq.flows.outcome import Failed, StageOutcome
 from agentq.flows.proof import is_proved, prove
 from agentq.flows.session import Confirm, Session, resolved_in, with_resolved
@@ -67,7 +67,11 @@ def _candidate(session: Session) -> Candidate | StageOutcome:
     if (failed := rebase_work(session, trunk.commit, ("implement",))) is not None:
         return failed
     checkout = session.services.workspaces.proof_path(str(session.live.instance))
-    made = canonical(session, session.entry, trunk.commit, session.work["implement"].tree, checkout)
+    # Once more, for a person may have edited the spec since the work was taken in.
+    accepted = accept(session, "verify", trunk.commit, session.work["implement"].tree)
+    if isinstance(accepted, Failed):
+        return accepted
+    made = canonical(session, session.entry, trunk.commit, accepted[0], checkout)
     if not isinstance(made, Canonical):
         return made
     tree = made.tree

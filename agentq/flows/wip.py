@@ -158,7 +158,10 @@ def _on_top(session: "Session", wip: str, start: str) -> str:
     try:
         merged = mirror.rebase(wip, start)
     except GitError as error:  # another machine may offer anything
-        session.say("note", text=f"the unfinished work {wip[:12]} cannot be used: {error.message}")
+        ref = session.salvage(wip, "unfinished work that could not be used")
+        session.say(
+            "note", text=f"the unfinished work {wip[:12]} cannot be used: {error.message}; it is kept as {ref}"
+        )
         return ""
     if not merged.conflicts:
         return merged.tree

@@ -29,7 +29,12 @@ from agentq.flows.advise import Situation
 POLL_SECONDS = 0.25
 _BUSY = ("refused", "stale")  # errors that say that somebody else was faster
 _REFUSED_SECONDS, _REFUSALS = 1.0, 20
-_OUTSIDE = ("external", "git", "store")  # if these are worth another try, nothing is wrong with the spec
+_OUTSIDE = (
+    "external",
+    "git",
+    "store",
+    "database",
+)  # if these are worth another try, nothing is wrong with the spec
 _REACHED = ("agent-started", "lane-entered", "landed")  # events of a run that come only while the remote answers
 PAUSES = (5.0, 60.0)  # s in which nothing is started when it does not, the first and the longest
 

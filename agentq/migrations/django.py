@@ -101,8 +101,13 @@ class Django(Adapter):
     repair = "join the leaf nodes on trunk with an empty migration; never re-point one that has landed"
 
     def owns(self, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        test = name.startswith("test_") or name.endswith("_test.py") or name in ("conftest.py", "tests.py")
+        *folders, name = path.split("/")
+        test = (
+            "tests" in folders
+            or name.startswith("test_")
+            or name.endswith("_test.py")
+            or name in ("conftest.py", "tests.py")
+        )
         return name.endswith(".py") and name != "__init__.py" and not test and super().owns(path)
 
     def clash(self, files: Files) -> str:

@@ -65,6 +65,9 @@ class Drizzle(Adapter):
         check="npx drizzle-kit check && npx drizzle-kit generate --name {name}",
     )
 
+    def owns(self, path: str) -> bool:
+        return path.endswith((".sql", ".json")) and super().owns(path)  # a schema.ts beside them is the project's
+
     def unchanged(self, returncode: int, output: str) -> bool:
         return returncode == 0 and _NOTHING in output
 

@@ -26,6 +26,9 @@ class Prisma(Adapter):
         check=f"{_DIFF} --exit-code",
     )
 
+    def owns(self, path: str) -> bool:
+        return path.endswith((".sql", f"/{_LOCK}")) and super().owns(path)
+
     def clash(self, files: Files) -> str:
         for folder, names in numbered.folders(files).items():
             inside = numbered.place(f"{folder}/{_SQL}")

@@ -102,9 +102,9 @@ class Runs:
         """Whether nobody works on a spec; nobody begins to while the block lasts."""
         return _attempt(self.state / "locks", f"spec-{spec_id}")
 
-    def alone(self, what: str) -> AbstractContextManager[None]:
-        """Be the only process of this repository that does `what`; waits for its turn."""
-        return lock(self.state / "locks", what)
+    def moving_dev(self, seconds: float) -> AbstractContextManager[bool]:
+        """Whether this process alone may migrate dev now; it waits so long (s) for that."""
+        return _attempt(self.state / "locks", "dev", seconds)
 
     def landing(self) -> AbstractContextManager[bool]:
         """Whether this process leads the lane of this repository while the block lasts."""

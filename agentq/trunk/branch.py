@@ -118,24 +118,27 @@ class QueueBranch:
         listed = self._ops(f"{since}...{commit}") if since else None
         rewritten = listed is not None and "<" in listed
         if listed is None or rewritten:
-            listed = self._ops(commit) or []
+            listed = self._ops(commit)
+            if listed is None:
+                raise GitError(["log"], 128, f"the commits of {self.name} cannot be read", retryable=True)
         return Head(commit, content, tuple(op for op in listed if op != ">"), rewritten)
 
     def _ops(self, span: str) -> list[str] | None:
         """For each commit of `span`, newest first, the side it is on ('<' or '>') and its operations. None when a
-        commit is not here."""
+        commit is not here. Raises GitError when git was ended."""
         form = f"--format=%m %(trailers:key={OP_TRAILER},valueonly,separator=%x20)"
         output = self.git.ask("log", f"--max-count={REMEMBERED}", form, "--end-of-options", span, "--")
-        return None if output.rc else output.text.split()
+        return None if _failed(output) else output.text.split()
 
     def kept(self, commit: str) -> str:
         """Where a commit is kept that the branch lost, for people."""
         return f"{self.path} as {_lost(commit)}"
 
     def before(self, commit: str, steps: int) -> bytes | None:
-        """The queue so many commits before `commit`, None where there is none."""
+        """The queue so many commits before `commit`, None where there is none. Raises GitError when git was
+        ended."""
         output = self.git.ask("cat-file", "blob", f"{commit}~{steps}:{FILE}")
-        return None if output.rc else output.stdout
+        return None if _failed(output) else output.stdout
 
     def write(self, data: bytes, parent: str, ops: Iterable[str], title: str = "Change the queue") -> str:
         """A commit with `data` as the queue on top of `parent` ('': none). The nonce makes it a commit of its
@@ -272,6 +275,13 @@ class QueueBranch:
     @property
     def _locks(self) -> Path:
         return self.path.parent / "locks"
+
+
+def _failed(output: Output) -> bool:
+    """Whether git says that there is no such thing. A git that was ended says nothing: raises GitError."""
+    if output.rc < 0:
+        raise GitError(["log"], output.rc, output.stderr, retryable=True)
+    return output.rc != 0
 
 
 def _data(content: bytes) -> bytes:

@@ -9,11 +9,12 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentq.core.text import one_line
 from agentq.errors import GitError
 
 TIMEOUT = 120.0
@@ -60,9 +61,11 @@ class Git:
         self.directory = directory
         self._env = {**ENVIRONMENT, **IDENTITY, **(env or {})}
 
-    def __call__(self, *args: str, timeout: float = TIMEOUT, env: Mapping[str, str] | None = None) -> Output:
+    def __call__(
+        self, *args: str, timeout: float = TIMEOUT, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> Output:
         """Run it; raises GitError on a status other than 0."""
-        output = self.ask(*args, timeout=timeout, env=env)
+        output = self.ask(*args, timeout=timeout, stdin=stdin, env=env)
         if output.rc:
             raise GitError(list(args), output.rc, output.stderr)
         return output
@@ -105,17 +108,84 @@ class Git:
             raise
         return Output(rc, stdout or b"", (stderr or b"").decode("utf-8", "replace"))
 
+    def tells(self, *args: str) -> bool:
+        """The answer of a question that git answers with its status: 0 yes, 1 no. Raises GitError on any other:
+        nothing is known then."""
+        output = self.ask(*args)
+        if output.rc not in (0, 1):
+            raise GitError(list(args), output.rc, output.stderr)
+        return output.rc == 0
+
+    def sizes(self, names: Sequence[str]) -> list[tuple[str, str, int] | None]:
+        """(id, type, bytes) of each named object; None where there is none. Raises GitError."""
+        lines = self._batch("--batch-check", names).decode("utf-8", "surrogateescape").split("\n")
+        found = [_header(line, name) for line, name in zip(lines, names, strict=False)]
+        if len(found) < len(names):
+            raise GitError(["cat-file"], 0, "the answer ends in the middle")
+        return found
+
+    def objects(self, names: Sequence[str]) -> list[tuple[str, bytes] | None]:
+        """(id, content) of each named object in one call; None where there is none. Raises GitError: what cannot
+        be read is not taken for missing."""
+        out = self._batch("--batch", names)
+        found: list[tuple[str, bytes] | None] = []
+        place = 0
+        for name in names:
+            end = out.find(b"\n", place)
+            head = _header(out[place : max(end, place)].decode("utf-8", "surrogateescape"), name)
+            place = end + 1
+            if head is None:
+                found.append(None)
+                continue
+            sha, _, size = head
+            if len(out) <= place + size:
+                raise GitError(["cat-file"], 0, "the answer ends in the middle")
+            found.append((sha, out[place : place + size]))
+            place += size + 1
+        return found
+
+    def _batch(self, how: str, names: Sequence[str]) -> bytes:
+        asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+        return self("cat-file", how, stdin=asked).stdout if names else b""
+
+
+def _header(line: str, name: str) -> tuple[str, str, int] | None:
+    """What `cat-file` says of an object before its content; None if it says that there is none."""
+    if line == f"{name} missing":
+        return None
+    words = line.split(" ")
+    if len(words) != 3 or not words[2].isdigit():
+        raise GitError(["cat-file"], 0, f"'{one_line(name, 80)}' cannot be read: {one_line(line, 80)}")
+    return words[0], words[1], int(words[2])
+
 
 _AWAY = re.compile(
-    r"could not resolve|couldn't resolve|connection (refused|reset|timed out)|unreachable|no route to host"
-    r"|unable to connect|operation timed out|no answer within|hung up unexpectedly",
+    r"could not resolve|couldn't resolve|connection (refused|reset|timed out|(was )?(closed|aborted))|unreachable"
+    r"|no route to host|unable to connect|failed to connect|timed out|no answer within|hung up unexpectedly"
+    r"|returned error: (408|429|5\d\d)|early eof|rpc failed|unexpected disconnect|disconnected while"
+    r"|(tls|ssl)\b.*(recv|send|read|write|connect|handshake|reset|terminated|eof)|(recv|send) failure"
+    r"|empty reply|broken pipe|internal server error",
     re.IGNORECASE,
 )
+_OBJECT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+def object_id(output: Output) -> str:
+    """The id that git printed. Raises GitError when it is none: an empty one would read as a deletion."""
+    if not _OBJECT.fullmatch(output.text):
+        raise GitError(["hash-object"], output.rc, f"no object was made: '{one_line(output.text, 80)}'")
+    return output.text
 
 
 def is_away(stderr: str) -> bool:
     """Whether git says that the remote did not answer: it may a little later."""
     return bool(_AWAY.search(stderr))
+
+
+def is_unread(stderr: str) -> bool:
+    """Whether git could not read an object. `merge-tree` takes a tree that is missing for an empty one then, and
+    says that all went well (git 2.39)."""
+    return any(line.startswith("error:") for line in stderr.splitlines())
 
 
 def reason(stderr: str) -> str:
@@ -129,6 +199,8 @@ def network_config(checkout: Path, env: Mapping[str, str]) -> dict[str, str]:
     environment variables: never in argv, where `ps` would show it."""
     pattern = r"^(credential|url|http)\.|^core\.sshcommand$"
     asked = Git(checkout).ask("config", "-z", "--get-regexp", pattern, env=user_config(env))
+    if asked.rc < 0:  # without them the remote may be another one
+        raise GitError(["config"], asked.rc, asked.stderr)
     out: dict[str, str] = {}
     count = 0
     for item in asked.fields:

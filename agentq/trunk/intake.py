@@ -12,7 +12,7 @@ from pathlib import Path
 from agentq.core.text import one_line
 from agentq.errors import GitError, Refused
 from agentq.trunk import folder
-from agentq.trunk.git import Git, reason
+from agentq.trunk.git import Git, Output, reason
 
 
 class Intake:
@@ -26,7 +26,7 @@ class Intake:
         to read a repository one does not trust. Raises Refused when the workspace has no repository or commit."""
         if odd := folder.waits(workspace / ".git"):
             raise Refused(f"the workspace has no readable commit: .git/{one_line(odd, 60)} is no file")
-        output = self.git.ask(
+        output = self._unless_killed(
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", str(workspace),
             f"+HEAD:{ref}",
         )  # fmt: skip
@@ -39,8 +39,8 @@ class Intake:
         are `known`; returns the refs made here."""
         if folder.waits(workspace / ".git"):
             return []
-        listed = self.git.ask("ls-remote", "--quiet", "--end-of-options", str(workspace)).text.splitlines()
-        found = [(sha, name) for sha, _, name in (line.partition("\t") for line in listed)]
+        listed = self._unless_killed("ls-remote", "--quiet", "--end-of-options", str(workspace))
+        found = [(sha, name) for sha, _, name in (line.partition("\t") for line in listed.text.splitlines())]
         wanted = [
             name
             for sha, name in found
@@ -50,8 +50,16 @@ class Intake:
             return []
         into = [f"+{name}:{prefix}/{name.removeprefix('refs/')}" for name in wanted]
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options")
-        self.git.ask("fetch", *options, str(workspace), *into)
+        self._unless_killed("fetch", *options, str(workspace), *into)
         return self.git("for-each-ref", "--format=%(refname)", prefix).text.splitlines()
+
+    def _unless_killed(self, *args: str) -> Output:
+        """What git says of a repository that an agent may have broken. Raises GitError when git was ended: that
+        says nothing about it, and what is there must not be lost."""
+        output = self.git.ask(*args)
+        if output.rc < 0:
+            raise GitError(list(args), output.rc, output.stderr, retryable=True)
+        return output
 
     def snapshot(self, workspace: Path, start: str, known: Path | None = None) -> str:
         """The tree of the files in a workspace as they are, ignored ones left out. Reads the files under our own
@@ -86,7 +94,7 @@ class Intake:
         added = git.ask(
             *settings, "add", "--all", *(["--ignore-errors"] if nested else []), "--", ".", timeout=600
         )
-        if added.rc and not nested:
+        if added.rc not in ((0, 1) if nested else (0,)):  # 1: some of the files, which are looked at below
             raise GitError(["add"], added.rc, reason(added.stderr))
         for option, names in (
             ("--force-remove", nested),

@@ -1,8 +1,9 @@
 """The three-way merge, without a checkout: what git merges, and every path it cannot, with its kind.
 
-A spec's work is one commit on the trunk commit it stands on, so a rebase is one `git merge-tree`. Clean is not
-always right: `disputes` also brings up what both sides changed and git merged, for the classes that know better
-(landing fact, trap 2).
+A spec's work is one commit on the trunk commit it stands on, so a rebase is one `git merge-tree`. Its base is that
+trunk commit and no other, also when trunk was rewritten and does not hold it any more: what a person took back
+stays away. Clean is not always right: `disputes` also brings up what both sides changed and git merged, for the
+classes that know better (landing fact, trap 2).
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentq.errors import GitError
-from agentq.trunk.git import Git
+from agentq.trunk.git import Git, is_unread
 from agentq.trunk.resolve.base import Dispute, Kind, Situation
 from agentq.trunk.resolve.table import suspects
 
 MAX_BYTES = 8 * 1024 * 1024  # a version larger than that is nothing to resolve by rules
 _GONE = ("", "")
+_SUBMODULE = "160000"
+_FIXED = {"GIT_AUTHOR_DATE": "@1000000000 +0000", "GIT_COMMITTER_DATE": "@1000000000 +0000"}
 
 
 @dataclass(frozen=True)
@@ -32,27 +35,41 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Merged:
-    """A rebase by merge: the resulting tree, and the conflicts in it. With conflicts the tree holds markers."""
+    """A rebase by merge: the resulting tree, and the conflicts in it. With conflicts the tree holds markers.
+    `base`: the commit whose difference to the work was merged."""
 
     tree: str
     conflicts: tuple[Conflict, ...] = ()
     message: str = ""
+    base: str = ""
 
 
 def merge(git: Git, attributes: Path, onto: str, work: str) -> Merged:
-    """Merge two commits; `attributes`: what stands in for the tree's `.gitattributes`. Raises GitError."""
+    """Merge the difference of the commit `work` to its first parent into `onto`; `attributes`: what stands in for
+    the tree's `.gitattributes`. Raises GitError."""
+    base, side = f"{work}^", onto
+    # Where `onto` holds the base, it is the one merge base: all that both hold is in the history of the base.
+    if not git.tells("merge-base", "--is-ancestor", base, onto):
+        side = stand_in(git, onto, base)
     settings = ("-c", f"core.attributesFile={attributes}")
-    output = git.ask(*settings, "merge-tree", "--write-tree", "-z", "--end-of-options", onto, work)
+    output = git.ask(*settings, "merge-tree", "--write-tree", "-z", "--end-of-options", side, work)
     head, _, rest = output.stdout.partition(b"\0")
-    if output.rc not in (0, 1) or not head:  # 1 without a tree: there is nothing to merge by that name
+    # 1 without a tree: there is nothing to merge by that name
+    if output.rc not in (0, 1) or not head or is_unread(output.stderr):
         raise GitError(["merge-tree"], output.rc, output.stderr)
     if output.rc == 0:
-        return Merged(head.decode())
+        return Merged(head.decode(), base=base)
     listed, _, informed = rest.partition(b"\0\0")
     messages = _messages(informed)
     conflicts = _conflicts(listed, messages) or (Conflict("?"),)
     said = [text for _, kind, text in messages if kind.startswith("CONFLICT")]
-    return Merged(head.decode(), conflicts, "\n".join(said))
+    return Merged(head.decode(), conflicts, "\n".join(said).replace(side, onto), base)
+
+
+def stand_in(git: Git, onto: str, base: str) -> str:
+    """The tree of `onto` as a commit on `base`, so that a merge with what also stands on `base` has this very base
+    (git 2.38 cannot be told one). The same for the same trees. Raises GitError."""
+    return git("commit-tree", "-p", base, "-m", "stands in for a merge", f"{onto}^{{tree}}", env=_FIXED).text
 
 
 def _messages(informed: bytes) -> list[tuple[list[str], str, str]]:
@@ -97,7 +114,7 @@ def _kind(modes: tuple[str, str, str], said: str) -> Kind:
     base, trunk, spec = modes
     merged = {trunk, spec} - {base, ""}
     table: tuple[tuple[bool, Kind], ...] = (
-        ("160000" in modes or "submodule" in said, "submodule"),
+        (_SUBMODULE in modes or "submodule" in said, "submodule"),
         ("120000" in modes, "symlink"),
         ("file/directory" in said, "file/directory"),
         ("rename" in said or "file location" in said or "file rename" in said, "rename"),
@@ -118,8 +135,7 @@ def disputes(git: Git, merged: Merged, trunk: str, spec: str, situation: Situati
     """What the classes are asked about: every conflict, then what merged cleanly and is to be doubted. `trunk`,
     `spec`: the commits that were merged. Raises GitError."""
     asked = list(merged.conflicts)
-    base = git.ask("merge-base", "--end-of-options", trunk, spec).text.partition("\n")[0]
-    if base:
+    if base := merged.base:
         known = {conflict.path for conflict in asked}
         wanted = suspects(changed(git, base, trunk), changed(git, base, spec), situation)
         sides = [_entries(git, commit, wanted) for commit in (base, trunk, spec, merged.tree)]
@@ -129,7 +145,7 @@ def disputes(git: Git, merged: Merged, trunk: str, spec: str, situation: Situati
                 conflict = _conflict(path, versions[:3])
                 asked.append(Conflict(path, conflict.base, conflict.trunk, conflict.spec, "both", conflict.modes))
     found = _entries(git, merged.tree, [conflict.path for conflict in asked])
-    return _loaded(git, asked, {path: sha for path, (_, sha) in found.items()})
+    return _loaded(git, asked, {path: sha for path, (mode, sha) in found.items() if mode != _SUBMODULE})
 
 
 def changed(git: Git, before: str, after: str) -> set[str]:
@@ -139,7 +155,7 @@ def changed(git: Git, before: str, after: str) -> set[str]:
 
 
 def _entries(git: Git, tree: str, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """path → (mode, blob id) of those of `paths` that are files of `tree`."""
+    """path → (mode, object id) of those of `paths` that `tree` has as files, links or submodules."""
     found = {}
     for start in range(0, len(paths), 500):
         some = paths[start : start + 500]
@@ -151,8 +167,9 @@ def _entries(git: Git, tree: str, paths: Sequence[str]) -> dict[str, tuple[str, 
 
 
 def _loaded(git: Git, conflicts: Sequence[Conflict], clean: dict[str, str]) -> list[Dispute]:
-    wanted = {sha for one in conflicts if one.kind != "submodule" for sha in (one.base, one.trunk, one.spec)}
-    contents = _contents(git, sorted(wanted | set(clean.values()) - {""}))
+    sides = ((zip(one.modes, (one.base, one.trunk, one.spec), strict=True)) for one in conflicts)
+    wanted = {sha for side in sides for mode, sha in side if sha and mode != _SUBMODULE}
+    contents = _contents(git, sorted(wanted | set(clean.values())))
     found = []
     for one in conflicts:
         shas = (one.base, one.trunk, one.spec)
@@ -164,19 +181,10 @@ def _loaded(git: Git, conflicts: Sequence[Conflict], clean: dict[str, str]) -> l
 
 
 def _contents(git: Git, shas: Sequence[str]) -> dict[str, bytes]:
-    """The content of each blob that is not too large to be looked at."""
-    asked = "".join(f"{sha}\n" for sha in shas if sha).encode()
-    sizes = git.ask("cat-file", "--batch-check", stdin=asked).text.split("\n") if asked else []
-    rows = [line.split(" ") for line in sizes]
-    small = [row[0] for row in rows if len(row) == 3 and row[1] == "blob" and int(row[2]) <= MAX_BYTES]
-    out = (
-        git.ask("cat-file", "--batch", stdin="".join(f"{sha}\n" for sha in small).encode()).stdout
-        if small
-        else b""
-    )
-    found = {}
-    while out:
-        head, _, rest = out.partition(b"\n")
-        sha, _, size = head.decode().split(" ")
-        found[sha], out = rest[: int(size)], rest[int(size) + 1 :]
-    return found
+    """The content of each blob that is not too large to be looked at. Raises GitError when one cannot be read."""
+    sizes = dict(zip(shas, git.sizes(shas), strict=True))
+    small = [sha for sha, one in sizes.items() if one and one[1] == "blob" and one[2] <= MAX_BYTES]
+    contents = dict(zip(small, git.objects(small), strict=True))
+    if gone := [sha for sha in shas if sizes[sha] is None] + [sha for sha, one in contents.items() if one is None]:
+        raise GitError(["cat-file"], 0, f"object {gone[0]} is missing")
+    return {sha: one[1] for sha, one in contents.items() if one}

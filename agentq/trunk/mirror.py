@@ -6,6 +6,7 @@ trees (`git merge-tree`), without a checkout. Refs: `refs/agentq/trunk`, `refs/a
 `refs/agentq/wip/<spec>`, `refs/agentq/salvage/<spec>/<n>`.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from agentq.core.text import clean
 from agentq.errors import ExternalError, GitError, Refused
 from agentq.locks import lock
 from agentq.trunk import folder
-from agentq.trunk.git import Git, Output, is_away, reason
+from agentq.trunk.git import Git, Output, is_away, object_id, reason
 from agentq.trunk.intake import Intake
 from agentq.trunk.merge import Conflict as Conflict  # noqa: PLC0414 - the flows take it from here
 from agentq.trunk.merge import Merged as Merged  # noqa: PLC0414
@@ -74,6 +75,7 @@ class Mirror(Intake, Delivery):
         self.git = Git(path)
         self._network = dict(network)
         self._timeout = timeout
+        self._known_attributes: dict[str, bytes] = {}
 
     def ensure(self) -> None:
         """Make the bare repository if it is missing; complete once it has its name. Raises ExternalError when
@@ -117,10 +119,10 @@ class Mirror(Intake, Delivery):
                 why, hint = reason(output.stderr), self._fetch_hint(output.stderr)
                 raise GitError(["fetch"], output.rc, why, hint, retryable=is_away(output.stderr))
             files = (f"{TRUNK}:{path}" for path in paths)
-            commit, tree, watched, *found = self._objects([TRUNK, f"{TRUNK}^{{tree}}", WATCHED, *files])
+            commit, tree, watched, *found = self.git.objects([TRUNK, f"{TRUNK}^{{tree}}", WATCHED, *files])
             if commit is None or tree is None:
                 raise GitError(["cat-file"], 1, f"{TRUNK} cannot be read")
-            self._write_attributes(tree[0])
+            self._write_attributes(commit[0], tree[0])
             if self._watch and watched:
                 raise Refused(
                     f"the queue is shared on branch '{self._watch}' of the remote, and this clone does not use it",
@@ -151,41 +153,32 @@ class Mirror(Intake, Delivery):
             return f"push a branch '{self.branch}' to {where}, or set [trunk] branch in agents/config.toml"
         return f"run the command again when {where} answers; nothing is lost. 'agentq doctor' checks it"
 
-    def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes] | None]:
-        """(id, content) of each named object in one call; None where there is none."""
-        out = self.git.ask("cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode()).stdout
-        found: list[tuple[str, bytes] | None] = []
-        for _ in names:
-            head, _, rest = out.partition(b"\n")
-            words = head.decode().split(" ")
-            if len(words) != 3 or not words[2].isdigit():
-                found.append(None)
-                out = rest
-                continue
-            size = int(words[2])
-            found.append((words[0], rest[:size]))
-            out = rest[size + 1 :]
-        return found
-
-    def _write_attributes(self, tree: str) -> None:
-        """The attributes of trunk's tree for `rebase`. The first line names the tree they were read from."""
-        stamp = f"# {tree}\n".encode()
+    def _write_attributes(self, commit: str, tree: str) -> None:
+        """The attributes of trunk's tree for predictions. The first line names the tree they were read from."""
+        stamp, place = f"# {tree}\n".encode(), self.path / "agentq-attributes"
         try:
-            with self._attributes.open("rb") as written:
-                if written.readline() == stamp:
-                    return
+            first, _, text = place.read_bytes().partition(b"\n")
         except FileNotFoundError:
-            pass
-        found = self.blobs(tree, [attributes.NAME])
-        contents = self._objects(list(found.values())) if found else []
-        texts = {path: item[1] for path, item in zip(found, contents, strict=True) if item}
-        temporary = self._attributes.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(stamp + attributes.compiled(texts))
-        os.replace(temporary, self._attributes)
+            first = text = b""
+        if first + b"\n" != stamp:
+            text = self._attributes(tree)
+            _replace(place, stamp + text)
+        self._known_attributes[commit] = text
 
-    @property
-    def _attributes(self) -> Path:
-        return self.path / "agentq-attributes"
+    def _attributes(self, tree: str) -> bytes:
+        return attributes.compiled(self.read(tree, lambda path: path.rsplit("/", 1)[-1] == attributes.NAME))
+
+    def _attributes_of(self, onto: str) -> Path:
+        """A file with the attributes of a commit's tree. Its name is that of its content: whatever other processes
+        fetch meanwhile, the same merge is made by the same attributes."""
+        if onto not in self._known_attributes:
+            self._known_attributes[onto] = self._attributes(onto)
+        text = self._known_attributes[onto]
+        place = self.path / "attributes" / hashlib.sha256(text).hexdigest()[:32]
+        if not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            _replace(place, text)
+        return place
 
     def work(self, spec_id: str) -> dict[str, Work]:
         """What the stages of a spec proved so far: stage → its commit."""
@@ -198,8 +191,12 @@ class Mirror(Intake, Delivery):
         return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").text
 
     def ref(self, name: str) -> str:
-        """The object a full ref name points to, or ''."""
-        return self.git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", name).text
+        """The object a full ref name points to, or ''. Raises GitError when git cannot say."""
+        asked = ("rev-parse", "--verify", "--quiet", "--end-of-options", name)
+        output = self.git.ask(*asked)
+        if output.rc not in (0, 1):
+            raise GitError(list(asked), output.rc, output.stderr)
+        return output.text
 
     def set_ref(self, name: str, target: str) -> None:
         self.git("update-ref", "--end-of-options", name, target)
@@ -216,13 +213,23 @@ class Mirror(Intake, Delivery):
         return {name: sha for sha, _, name in (line.partition(" ") for line in lines)}
 
     def contains(self, commit: str, trunk: str = TRUNK) -> bool:
-        return self.git.ask("merge-base", "--is-ancestor", commit, trunk).rc == 0
+        """Whether `trunk` holds `commit`; not if one of them is not here. Raises GitError when git cannot say."""
+        try:
+            return self.git.tells("merge-base", "--is-ancestor", commit, trunk)
+        except GitError:
+            if self.has(commit) and self.has(trunk):
+                raise
+            return False
 
     def landing(self, spec_id: str, since: str) -> str:
-        """The newest trunk commit after `since` whose trailers name this spec, or '' (also if `since` is gone)."""
+        """The newest trunk commit after `since` whose trailers name this spec, or '' (also if `since` is gone).
+        Raises GitError when git cannot say: what landed would be done again."""
         form = f"--format=%H %(trailers:key={SPEC_TRAILER},valueonly,separator=%x2C)"
-        grep = f"--grep=^{SPEC_TRAILER}: {spec_id}$"
-        for line in self.git.ask("log", "--first-parent", form, grep, f"{since}..{TRUNK}").text.splitlines():
+        asked = ("log", "--first-parent", form, f"--grep=^{SPEC_TRAILER}: {spec_id}$", f"{since}..{TRUNK}")
+        output = self.git.ask(*asked)
+        if output.rc and self.has(since):
+            raise GitError(list(asked), output.rc, output.stderr)
+        for line in output.text.splitlines() if not output.rc else ():
             sha, _, named = line.partition(" ")
             if named == spec_id:
                 return sha
@@ -234,9 +241,10 @@ class Mirror(Intake, Delivery):
         return self.git("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}").text
 
     def show(self, commit: str, path: str) -> bytes | None:
-        """The content of a file in a commit, or None."""
-        output = self.git.ask("cat-file", "blob", f"{commit}:{path}")
-        return output.stdout if output.rc == 0 else None
+        """The content of a file in a commit, or None. Raises GitError when it cannot be read."""
+        name = f"{commit}:{path}"
+        (found,) = self.git.sizes([name])
+        return self.blob(found[0]) if found and found[1] == "blob" else None
 
     def blob(self, sha: str) -> bytes:
         return self.git("cat-file", "blob", sha).stdout if sha else b""
@@ -254,11 +262,17 @@ class Mirror(Intake, Delivery):
         return found
 
     def read(self, commit: str, wanted: Callable[[str], bool]) -> dict[str, bytes]:
-        """path → content of the files of a commit or tree whose path is `wanted`."""
-        paths = [path for path in self.files(commit) if wanted(path)]
-        names = [name for name in paths if "\n" not in name]
-        found = self._objects([f"{commit}:{name}" for name in names])
-        return {name: one[1] for name, one in zip(names, found, strict=True) if one}
+        """path → content of the files of a commit or tree whose path is `wanted`; a submodule is no file. Raises
+        GitError when one of them cannot be read."""
+        names = {}
+        for line in self.git("ls-tree", "-r", "-z", "--end-of-options", commit).fields:
+            meta, _, path = line.partition("\t")
+            if wanted(path) and not meta.startswith("160000"):
+                names[path] = meta.split(" ")[2]
+        found = self.git.objects(list(names.values()))
+        if None in found:
+            raise GitError(["cat-file"], 0, f"objects of {commit[:12]} are missing")
+        return {path: one[1] for path, one in zip(names, found, strict=True) if one}
 
     def put(self, tree: str, contents: Mapping[str, bytes | None]) -> str:
         """`tree` with these files: their content, or None for a file that is not there. What exists keeps its
@@ -269,9 +283,12 @@ class Mirror(Intake, Delivery):
         modes = {path: meta.split(" ")[0] for meta, _, path in (line.partition("\t") for line in listed)}
         made = []
         for path, data in contents.items():
-            blob = "" if data is None else self.git.ask("hash-object", "-w", "--stdin", stdin=data).text
+            blob = "" if data is None else self._blob(data)
             made.append(Change(path, "M", "", blob, modes.get(path, "100644")))
         return self.patch_tree(tree, made)
+
+    def _blob(self, data: bytes) -> str:
+        return object_id(self.git("hash-object", "-w", "--stdin", stdin=data))
 
     def changes(self, before: str, after: str) -> list[Change]:
         out = self.git("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", before, after).fields
@@ -297,8 +314,11 @@ class Mirror(Intake, Delivery):
     def commit_tree(
         self, tree: str, parents: Sequence[str], message: str, env: Mapping[str, str] | None = None
     ) -> str:
+        """A commit. `env`: its author, committer and times as git's environment variables; without times, now."""
         args = [part for parent in parents for part in ("-p", parent)]
-        return self.git("commit-tree", *args, "-m", message, tree, env=env).text
+        text = message if message.endswith("\n") else f"{message}\n"
+        # Not in argv: the message has a line for each resolved conflict.
+        return object_id(self.git("commit-tree", *args, tree, stdin=os.fsencode(text), env=env))
 
     def patch_tree(self, tree: str, changes: Sequence[Change]) -> str:
         """`tree` with the `new` side of `changes` put in (a deletion where it is '')."""
@@ -318,14 +338,15 @@ class Mirror(Intake, Delivery):
             )
             if output.rc:
                 raise GitError(["update-index"], output.rc, output.stderr)
-            return self.git("write-tree", env=env).text
+            return object_id(self.git("write-tree", env=env))
         finally:
             index.unlink(missing_ok=True)
 
     def rebase(self, work: str, onto: str) -> Merged:
-        """The work of one commit (its difference to its parent) on top of `onto`. A clean merge only: what
-        touches the same lines is a conflict for a person (mission row T11)."""
-        return merge(self.git, self._attributes, onto, work)
+        """The work of one commit (its difference to its parent) on top of `onto`, also if `onto` does not hold
+        that parent any more. A clean merge only: what touches the same lines is a conflict for a person (mission
+        row T11). Raises GitError."""
+        return merge(self.git, self._attributes_of(onto), onto, work)
 
     def disputes(self, merged: Merged, work: str, onto: str, situation: Situation) -> list[Dispute]:
         """What the classes of conflicts are asked about a rebase: its conflicts, and what git may have merged
@@ -336,11 +357,24 @@ class Mirror(Intake, Delivery):
 
     def commit_file(self, name: str, data: bytes, message: str) -> str:
         """A commit without parents that holds one file."""
-        blob = self.git.ask("hash-object", "-w", "--stdin", stdin=data).text
-        tree = self.git.ask("mktree", stdin=f"100644 blob {blob}\t{name}\n".encode()).text
+        tree = object_id(self.git("mktree", stdin=f"100644 blob {self._blob(data)}\t{name}\n".encode()))
         return self.commit_tree(tree, [], message)
 
-    def message(self, commit: str) -> tuple[str, dict[str, str]]:
-        """The message of a commit, and its author as git's environment variables."""
-        name, email, body = self.git("log", "-1", "--format=%an%x00%ae%x00%B", commit).text.split("\0", 2)
-        return body, {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email}
+    def message(self, commit: str, onto: str = "") -> tuple[str, dict[str, str]]:
+        """The message of a commit, and its author as git's environment variables. With `onto`, the commit it is to
+        be made again on, also the time: the later one of the two, so that whoever makes it makes the same commit,
+        and time never runs backwards along trunk."""
+        shown = ("log", "--no-walk=unsorted", "-z", "--format=%an%x00%ae%x00%at %ct%x00%B")
+        words = self.git(*shown, commit, *([onto] if onto else [])).text.split("\0")
+        name, email, times, body = words[:4]
+        author = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email}
+        if onto:
+            authored, *committed = map(int, (*times.split(" "), words[-3].split(" ")[1]))
+            author |= {"GIT_AUTHOR_DATE": f"@{authored} +0000", "GIT_COMMITTER_DATE": f"@{max(committed)} +0000"}
+        return body.rstrip("\n"), author
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

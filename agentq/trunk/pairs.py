@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from agentq.core.collisions import Conflicted
 from agentq.errors import GitError
-from agentq.trunk.git import Git, reason
+from agentq.trunk.git import Git, is_unread, reason
+from agentq.trunk.merge import stand_in
 
 TIMEOUT = 60.0  # s; eight specs take 0.03
 _SIDE = re.compile(
@@ -29,10 +30,12 @@ class Outcome(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A commit on top of trunk: `commit` is the one to merge further, itself where it conflicts with trunk."""
+    """A commit on top of trunk: `commit` is the one to merge further, itself where it conflicts with trunk.
+    `merged`: False where git could not merge it with trunk; nothing is known then."""
 
     commit: str
     conflicts: tuple[Conflicted, ...] = ()
+    merged: bool = True
 
 
 @contextmanager
@@ -56,9 +59,12 @@ def merge(git: Git, pairs: Sequence[tuple[str, str]]) -> list[Outcome | None]:
             "-c", f"core.attributesFile={git.directory / 'agentq-attributes'}", "-c", "core.fsync=none",
             "merge-tree", "--stdin", "-z", "--allow-unrelated-histories", stdin=wanted, timeout=TIMEOUT,
         )  # fmt: skip
-        if output.rc in (-1, 127, 129):
+        if output.rc < 0 or output.rc in (127, 129):  # ended, or never begun: that is no answer about a pair
             hint = "this needs git 2.39 or newer" if output.rc == 129 else ""
             raise GitError(["merge-tree"], output.rc, reason(output.stderr), hint)
+        if is_unread(output.stderr):  # of which pair, git does not say
+            rest = pairs[len(done) :]
+            return [*done, *([None] if len(rest) == 1 else (merge(git, [pair])[0] for pair in rest))]
         done += parse(output.stdout)
         if len(done) < len(pairs):
             done.append(None)  # git ends at the first pair it cannot read
@@ -106,19 +112,38 @@ def _kinds(fields: Iterator[str]) -> dict[str, str]:
     return kinds
 
 
-def stand_on(git: Git, trunk: str, commits: Iterable[str], standing: Iterable[str]) -> Mapping[str, Standing]:
+def stand_on(
+    git: Git, trunk: str, commits: Iterable[str], standing: Iterable[str], bases: Mapping[str, str] | None = None
+) -> Mapping[str, Standing]:
     """Each of `commits` merged with `trunk`, as a commit on it: two specs are then compared by what they
-    themselves change, not by what landed since one of them began. `standing`: those that contain it already."""
+    themselves change, not by what landed since one of them began. `standing`: those that contain it already.
+    `bases`: the trunk commit on which each began; what trunk dropped of it is not the spec's change."""
     known = set(standing)
     found = {commit: Standing(commit) for commit in commits}
     moved = [commit for commit in found if commit not in known]
-    merged = merge(git, [(trunk, commit) for commit in moved]) if moved else []
+    dropped = _dropped(git, trunk, {commit: base for commit, base in (bases or {}).items() if commit in moved})
+    sides = [stand_in(git, trunk, dropped[commit]) if commit in dropped else trunk for commit in moved]
+    merged = merge(git, list(zip(sides, moved, strict=True))) if moved else []
     for commit, outcome in zip(moved, merged, strict=True):
         if outcome is None:
-            continue
-        if outcome.conflicts:
+            found[commit] = Standing(commit, merged=False)
+        elif outcome.conflicts and commit not in dropped:
             found[commit] = Standing(commit, outcome.conflicts)
-        else:
+        else:  # on the old trunk it would bring back what was dropped; its conflicts are known by their paths
             made = git("commit-tree", "-p", trunk, "-m", "on trunk", outcome.tree)
-            found[commit] = Standing(made.text)
+            found[commit] = Standing(made.text, outcome.conflicts)
     return found
+
+
+def _dropped(git: Git, trunk: str, bases: Mapping[str, str]) -> dict[str, str]:
+    """Those of `bases` (commit → where it began) that a rewritten trunk does not hold any more. Usually there is
+    none, and that takes one process. Raises GitError."""
+    wanted = {base for base in bases.values() if base and base != trunk}
+    if not wanted:
+        return {}
+    gone = set(git("rev-list", "--ignore-missing", *sorted(wanted), f"^{trunk}").text.split())
+    return {
+        commit: base
+        for commit, base in bases.items()
+        if base in gone and git.tells("merge-base", "--is-ancestor", base, commit)
+    }

@@ -6,13 +6,14 @@ from typing import NamedTuple, Protocol
 
 from agentq.core.text import one_line
 from agentq.errors import GitError
-from agentq.trunk.git import Git, Output, is_away, reason
+from agentq.trunk.git import Git, Output, object_id, reason
 
 _STALE = ("stale info", "fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref")
 _NO_REPORT = "[remote failure]"  # it hung up before it said what it did
 _LOST_TOGETHER = "atomic transaction failed"  # which ref was at fault stands in what the remote said beside it
 FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
 _CANNOT = "does not support --atomic"
+_ABSENT = "couldn't find remote ref"  # the door asks git for English
 
 
 class Answer(NamedTuple):
@@ -70,20 +71,24 @@ class Delivery:
         return reason(output.stderr) or "the push failed" if output.rc else ""
 
     def obtain(self, commit: str, ref: str) -> bool:
-        """Whether `commit` is here; if not, it is looked for below the remote's `ref`."""
+        """Whether `commit` is here; if not, it is looked for below the remote's `ref`. Raises GitError (retryable)
+        when the remote does not answer: only what it says is not there is not there."""
         return self.has(commit) or (bool(self.fetch_ref(ref)) and self.has(commit))
 
     def has(self, commit: str) -> bool:
-        return self.git.ask("cat-file", "-e", f"{commit}^{{commit}}").rc == 0
+        """Whether `commit` names a commit that is here. Raises GitError when git cannot say."""
+        return bool(commit) and self.git.sizes([f"{commit}^{{commit}}"]) != [None]
 
     def fetch_ref(self, ref: str) -> str:
-        """The object that `ref` names on the remote, brought here; '' if there is none. Raises GitError
-        (retryable) when the remote does not answer."""
+        """The object that `ref` names on the remote, brought here; '' if the remote says there is none. Raises
+        GitError (retryable) on anything else it may say."""
         own = f"refs/agentq/obtained/{ref.removeprefix('refs/agentq/')}"
         output = self.reach(*FETCH, "--end-of-options", self.url, f"+{ref}:{own}")
-        if output.rc and is_away(output.stderr):
+        if output.rc and _ABSENT in output.stderr:
+            return ""
+        if output.rc:
             raise GitError(["fetch"], output.rc, reason(output.stderr), retryable=True)
-        return "" if output.rc else self.git.ask("rev-parse", "--verify", "--quiet", own).text
+        return object_id(self.git("rev-parse", "--verify", "--quiet", own))
 
 
 def understand(output: Output, trunk: str, queue: str = "") -> Answer:

@@ -16,8 +16,22 @@ def test_the_password_of_a_url_is_hidden_and_the_rest_is_not() -> None:
     assert in_urls("sqlite:////tmp/dev.db and http://host/a:b@c") == "sqlite:////tmp/dev.db and http://host/a:b@c"
 
 
+def test_the_password_of_an_option_is_hidden_however_it_is_written() -> None:
+    for text in (
+        f"password='{SECRET} x' user=u", f"password = {SECRET} user=u", f"PGPASSWORD={SECRET} psql",
+        f'{{"password": "{SECRET}", "user": "u"}}', f'password="{SECRET}\\" x" u',
+    ):  # fmt: skip
+        assert "hunter2" not in in_urls(text) and "***" in in_urls(text), text
+    plain = "Reset password: the form; passwords = rows"
+    assert in_urls(plain) == plain
+    assert passwords(["host=h password='two \\'words' user=u"]) == tuple(
+        sorted({"two 'words", "two%20%27words", "two+%27words"}, key=lambda form: (-len(form), form))
+    )
+    assert "quo'te\"-word" in passwords(["postgres://u:quo'te\"-word@h/d"])
+
+
 def test_passwords_are_found_in_each_of_their_forms() -> None:
-    assert set(passwords(["postgres://u:p%40ss%2Fword1@h/d"])) == {"p%40ss%2Fword1", "p@ss/word1"}
+    assert set(passwords(["postgres://u:p%40ss%2Fword1@h/d"])) == {"p%40ss%2Fword1", "p@ss/word1", "p%40ss/word1"}
     assert passwords(["postgres://postgres:postgre@h/d", "sqlite:///x.db", ""]) == ()
 
 

@@ -8,6 +8,7 @@ from contracts.databases import ENV, HOUR, NOW, DatabasesContract, everyone, nob
 from contracts.sqlite_files import SqliteFiles
 
 from agentq.databases.command import CommandDatabases
+from agentq.databases.command_same import same_database
 from agentq.errors import DatabaseError
 
 # What a company might have: databases are files of a folder, copied by SQLite's own means.
@@ -115,6 +116,8 @@ def test_a_command_may_be_several_lines_with_any_quotes(tmp_path: Path) -> None:
     ("create", "why"),
     [
         ("true", "printed no URL"),
+        ("echo created ok", "printed no URL"),
+        ("echo done: branch is ready", "printed no URL"),
         ("printf 'pg://h/\\033[31m{name}'", "printed no URL"),
         ("echo sqlite:////data/dev", "the URL of dev"),
         ("echo sqlite:////data/dev?mode=ro", "the URL of dev"),
@@ -130,6 +133,44 @@ def test_a_create_that_gives_no_branch_is_refused_and_dropped(tmp_path: Path, cr
     assert log(tmp_path) == ["create", "drop"]
     assert papers(tmp_path) == []
     assert made.branches() == []
+
+
+DEV = "postgresql+asyncpg://me:pw@localhost/dev?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "postgresql://you@localhost:5432/dev", "postgres://127.0.0.1/dev", "postgresql://[::1]/dev",
+        "postgresql://LOCALHOST/%64ev", "postgresql:///dev", "postgresql://x/y?host=localhost&dbname=dev",
+        "postgresql://far,localhost:5432/dev", "postgresql://far:1,near:2/dev?host=localhost&port=5432",
+    ],
+)  # fmt: skip
+def test_dev_is_known_however_its_url_is_written(other: str) -> None:
+    assert same_database(DEV, other) and same_database(other, DEV)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (DEV, "postgresql://localhost/dev2"), (DEV, "postgresql://localhost:5433/dev"), (DEV, "postgresql://far/dev"),
+        ("postgresql:///app?host=/run/aq_1", "postgresql:///app?host=/run/aq_2"),
+        ("mysql://h/a", "mysql://h/b"), ("sqlite:////data/a", "sqlite:////data/b"), ("/data/a", "/data/b"),
+        (DEV, ""), ("postgresql://[broken/dev", DEV),
+    ],
+)  # fmt: skip
+def test_other_databases_are_others(one: str, other: str) -> None:
+    assert not same_database(one, other) and not same_database(other, one)
+
+
+@pytest.mark.parametrize("what", ["create_empty", "drop", "locate"])
+def test_only_create_learns_where_dev_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////data/dev")
+    monkeypatch.setenv("AGENTQ_DATABASE_URL", "sqlite:////data/dev")
+    seen = tmp_path / "seen"
+    made = databases(tmp_path, **{what: f"env > {seen}; echo sqlite:////data/{{name}}"})
+    made.release(made.empty("one", HOUR, NOW, "me").id)
+    assert "AGENTQ_DATABASE=" in seen.read_text() and "/data/dev" not in seen.read_text()
 
 
 def test_two_branches_never_share_a_database(tmp_path: Path) -> None:
@@ -155,6 +196,10 @@ def test_no_secret_is_in_a_message(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError) as caught:
         databases(tmp_path, create="echo no mysql://a:b@c/d >&2; false").acquire("3", HOUR, NOW, "me")
     assert caught.value.message.endswith("no ***")
+    for said in ("Authorization: Bearer swordfish", "curl -u me:swordfish", "PGPASSWORD='x swordfish' psql"):
+        with pytest.raises(DatabaseError) as caught:
+            databases(tmp_path, create=f'echo "{said}" >&2; false').acquire("4", HOUR, NOW, "me")
+        assert "swordfish" not in caught.value.message and "***" in caught.value.message
 
 
 def test_the_url_is_kept_in_private_files_alone(tmp_path: Path) -> None:

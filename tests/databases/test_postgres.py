@@ -18,7 +18,6 @@ from support.postgres_world import PostgresWorld, rows
 
 from agentq.databases.postgres import PostgresDatabases
 from agentq.databases.postgres_dump import PLACES
-from agentq.databases.postgres_server import Names, locate
 from agentq.errors import DatabaseError
 
 CLOSE = """
@@ -39,42 +38,6 @@ def world(postgres: Server, tmp_path: Path) -> Iterator[PostgresWorld]:  # noqa:
 
 def another_host(world: PostgresWorld, tmp_path: Path) -> PostgresDatabases:
     return PostgresDatabases(world.url, tmp_path / "another host")
-
-
-# ---------------------------------------------------------------- addresses
-
-
-@pytest.mark.parametrize(
-    ("url", "branch"),
-    [
-        ("postgres://h/dev", "postgres://u:p@h/b"),
-        ("postgresql://me:pw@h:5433/dev", "postgresql://u:p@h:5433/b"),
-        ("postgresql+psycopg://me@h/dev?sslmode=require", "postgresql+psycopg://u:p@h/b?sslmode=require"),
-        ("postgresql:///dev?host=/tmp/x&port=5", "postgresql://u:p@/b?host=/tmp/x&port=5"),
-        ("postgresql://h/dev?schema=public&user=me&password=pw", "postgresql://u:p@h/b?schema=public"),
-        (
-            "postgresql://a:1,b:2/dev?target_session_attrs=any",
-            "postgresql://u:p@a:1,b:2/b?target_session_attrs=any",
-        ),
-        ("postgresql://[::1]:5/dev", "postgresql://u:p@[::1]:5/b"),
-        ("postgresql+asyncpg://me:p%40w@h/d%25v?ssl=true", "postgresql+asyncpg://u:p@h/b?ssl=true"),
-    ],
-)
-def test_a_branchs_url_has_the_form_of_devs(url: str, branch: str) -> None:
-    address = locate(url)
-    assert address.at("b", "u", "p") == branch
-    assert address.name in ("dev", "d%v")
-    assert "pw" not in repr(address)
-
-
-@pytest.mark.parametrize(
-    "url", ["", "dev", "mysql://h/dev", "postgresql://h", "postgresql:dev",
-            "postgresql://me:hu%zzsh@h/dev"]
-)  # fmt: skip
-def test_what_names_no_database_is_refused(url: str) -> None:
-    with pytest.raises(DatabaseError) as caught:
-        locate(url)
-    assert "hu" not in caught.value.message
 
 
 def test_two_devs_do_not_see_each_other(world: PostgresWorld, tmp_path: Path) -> None:
@@ -174,6 +137,14 @@ def test_hosts_that_need_the_same_generation_seal_once(world: PostgresWorld, tmp
     assert len({one.id for one in sealed}) == 1
 
 
+def test_while_we_change_dev_nobody_copies_it(world: PostgresWorld, tmp_path: Path) -> None:
+    with another_host(world, tmp_path)._server.session("sealing dev") as db:
+        with world.databases.moving(), db.tried("seal") as held:
+            assert not held
+        with db.tried("seal") as held:
+            assert held
+
+
 # ---------------------------------------------------------------- after a crash
 
 
@@ -250,7 +221,7 @@ def test_what_others_work_on_is_left_and_the_rest_is_reaped(world: PostgresWorld
     for name in (left, used):
         world.server.run(f"CREATE DATABASE {name}")
     world.server.run(f"CREATE ROLE {world.names.prefix}r_{'2' * 8}")
-    with world.server.connect() as other, psycopg.connect(world.server.url(left)):
+    with world.server.connect(world.names.home) as other, psycopg.connect(world.server.url(left)):
         other.execute("SELECT pg_advisory_lock(%s, %s)", world.names.lock(used))
         assert databases.reap(NOW, everyone) == [left]
         assert world.leftovers() == [used]
@@ -262,12 +233,21 @@ def test_what_others_work_on_is_left_and_the_rest_is_reaped(world: PostgresWorld
 
 def test_one_that_cannot_be_dropped_does_not_keep_the_others(world: PostgresWorld) -> None:
     names = sorted(world.databases.acquire(str(n), HOUR, NOW, "me").id for n in range(3))
-    role = world.names.role(names[0])
-    world.server.run(f"GRANT CONNECT ON DATABASE {world.name} TO {role}")  # so it cannot be dropped
-    with pytest.raises(DatabaseError, match=role):
+    role, more = (world.names.role(name) for name in names[:2])
+    world.server.run(f"GRANT CONNECT ON DATABASE {world.name} TO {more}")
+    other = world.server.create("other")
+    world.server.run(f"CREATE TABLE t (n int); GRANT SELECT ON t TO {role}", other)
+    world.server.run(f"ALTER DATABASE {other} ALLOW_CONNECTIONS false")  # so the role cannot be dropped
+    with pytest.raises(DatabaseError, match=role) as caught:
         world.databases.reap(NOW, nobody)
+    assert f"'{other}'" in caught.value.message
     assert world.leftovers() == [role]
-    world.server.run(f"DROP OWNED BY {role}", world.name)
+    assert world.databases.reap(NOW, nobody) == [], "it was said once"
+    [kept] = [one for one in world.databases.doctor() if role in one.text]
+    assert f"'{other}'" in kept.text
+    assert f'DROP OWNED BY "{role}"' in kept.hint
+    assert world.server.run(f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'") == [(False,)]
+    world.server.drop(other)
     world.databases.reap(NOW, nobody)
     assert world.leftovers() == []
 
@@ -368,14 +348,3 @@ def test_no_password_is_ever_an_argument(world: PostgresWorld) -> None:
             thread.join()
         assert seen
         assert not [text for text in seen if "secret" in text]
-
-
-def test_names_are_short_and_plain() -> None:
-    names = Names.of("Ärger; DROP DATABASE")
-    name = names.name("b" + "0" * 12, names.new())
-    assert len(name) <= 51
-    assert name.replace("_", "").isalnum()
-    assert name.islower()
-    assert names.parse(name) == ("b" + "0" * 12, name[-8:])
-    for other in ("postgres", name + "x", "x" + name, Names.of("dev").name("w", "0" * 8), names.group):
-        assert names.parse(other) is None

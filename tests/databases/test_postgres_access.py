@@ -8,10 +8,9 @@ import pytest
 from contracts.databases import HOUR, NOW, nobody
 from psycopg import errors
 from support.postgres import Server, installed, server
-from support.postgres_world import PostgresWorld, rows
+from support.postgres_world import PostgresWorld, owned_world, rows
 from support.size import FULL
 
-from agentq.databases.postgres_roles import OWNED
 from agentq.errors import DatabaseError
 
 PASSWORD = "s:cr@t/é%"
@@ -66,28 +65,12 @@ def strict(request: pytest.FixtureRequest) -> Iterator[Server]:
 @pytest.fixture(params=["superuser", "owner"])
 def world(request: pytest.FixtureRequest, strict: Server, tmp_path: Path) -> Iterator[PostgresWorld]:
     """`owner`: the URL's role is none that may do everything, as on a managed server."""
-    url = ""
-    if request.param == "owner":
-        strict.run(
-            "DO $$ BEGIN CREATE ROLE app LOGIN CREATEDB CREATEROLE PASSWORD 'app/pw';"
-            " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-        )
-        url = strict.url("{}", "app", "app/pw")
-    made = PostgresWorld(strict, tmp_path, url=url)
-    strict.run(KINDS, made.name)
+    made = owned_world(strict, tmp_path, KINDS) if request.param == "owner" else PostgresWorld(strict, tmp_path)
+    if request.param == "superuser":
+        strict.run(KINDS, made.name)
     strict.run(f"REVOKE CONNECT ON DATABASE {made.name} FROM PUBLIC")
-    if request.param == "owner":
-        _give(made)
     yield made
     made.destroy()
-
-
-def _give(world: PostgresWorld) -> None:
-    """dev and what is in it to the role of the URL; nobody may REASSIGN what the first superuser owns."""
-    world.server.run(f"ALTER DATABASE {world.name} OWNER TO app")
-    with psycopg.connect(world.server.url(world.name), autocommit=True) as db:
-        for (text,) in db.execute(OWNED, ("app",)).fetchall():
-            db.execute(f"ALTER {text} OWNER TO app")
 
 
 def denied(url: str, statement: str) -> bool:
@@ -182,9 +165,12 @@ def test_an_empty_one_has_what_only_an_administrator_could_bring(world: Postgres
 def test_the_doctor_knows_the_role_and_that_dev_is_closed(world: PostgresWorld) -> None:
     found = world.databases.doctor()
     assert [one for one in found if not one.ok] == []
-    assert not [one for one in found if "PUBLIC" in one.hint or "without a password" in one.text]
+    assert not [one for one in found if world.name in one.hint or "without a password" in one.text]
+    [others] = [one for one in found if "FROM PUBLIC" in one.hint]
+    assert "'postgres', 'template1'" in others.text
     world.server.run(f"GRANT CONNECT ON DATABASE {world.name} TO PUBLIC")
     [warning] = [one for one in world.databases.doctor() if "PUBLIC" in one.hint]
+    assert f"'{world.name}', 'postgres'" in warning.text
     assert f'REVOKE CONNECT ON DATABASE "{world.name}" FROM PUBLIC' in warning.hint
 
 

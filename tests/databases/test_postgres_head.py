@@ -88,6 +88,51 @@ def test_what_changes_nothing_leaves_it(world: PostgresWorld) -> None:
     assert world.databases.seal().head.partition("+")[0] == before
 
 
+def sessions(world: PostgresWorld) -> object:
+    return world.server.run(f"SELECT sessions FROM pg_stat_database WHERE datname = '{world.name}'")[0][0]
+
+
+def test_nobody_looks_into_a_dev_where_nobody_was(world: PostgresWorld) -> None:
+    """What sequences say counts until another transaction has ended there."""
+    before = settled(world)
+    settled(world)
+    seen = sessions(world)
+    assert {world.databases.head() for _ in range(5)} == {before}
+    assert sessions(world) == seen
+    rows(world.url, "SELECT nextval('rows_n_seq')")
+    after = settled(world)
+    assert after != before
+    assert settled(world) == after
+    assert sessions(world) != seen
+
+
+def test_a_sequence_is_not_what_it_was_while_somebody_is_there(world: PostgresWorld) -> None:
+    """Nothing may have been counted yet; here of a session that passes for ours."""
+    rows(world.url, "CREATE SEQUENCE q")
+    name = f"{world.url}?application_name=agentq%20database%20branches"
+    with psycopg.connect(name, autocommit=True) as held:
+        held.execute("SELECT pg_stat_force_next_flush()")
+        heads = [settled(world)]
+        for _ in range(5):
+            held.execute("SELECT nextval('q')")
+            heads.append(world.databases.head())
+    assert len(set(heads)) == 6
+
+
+def test_a_transaction_that_was_prepared_is_not_counted_yet(world: PostgresWorld) -> None:
+    rows(world.url, "CREATE SEQUENCE q")
+    with psycopg.connect(world.url, autocommit=True) as held:
+        held.execute("SELECT pg_stat_force_next_flush()")
+        before = world.databases.head().partition("+")[0]
+        held.execute("BEGIN")
+        held.execute("SELECT nextval('q')")
+        held.execute("PREPARE TRANSACTION 'gift'")
+    try:
+        assert settled(world) != before
+    finally:
+        rows(world.url, "ROLLBACK PREPARED 'gift'")
+
+
 def test_a_commit_of_a_moment_ago_moves_it(world: PostgresWorld) -> None:
     """Of connections that stay open, at every distance from their last report; autocommit, transactions, chains."""
     update = "UPDATE accounts SET money = money + 1 WHERE id = {}"
@@ -178,4 +223,5 @@ def test_sessions_that_cannot_be_seen_count_as_working(world: PostgresWorld, tmp
         assert not same(before, databases.head())
         assert [one for one in databases.doctor() if "pg_read_all_stats" in one.hint]
     world.server.run("REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM plain; DROP OWNED BY plain", world.name)
+    world.server.drop(world.names.home)
     world.server.run("DROP ROLE plain")

@@ -164,6 +164,7 @@ def test_which_files_are_its_own() -> None:
     )
     assert [DJANGO.owns(f"a/migrations/{name}") for name in names] == [True, True, *[False] * 5]
     assert not DJANGO.owns("a/0001_initial.py")
+    assert not DJANGO.owns("tests/migrations/helpers.py")
 
 
 def test_quotes_and_lines_are_kept() -> None:

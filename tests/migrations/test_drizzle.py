@@ -134,3 +134,15 @@ def test_what_was_generated() -> None:
     refused = DRIZZLE.written(0, "", BASE, redated)
     assert isinstance(refused, Impossible) and "that have landed" in refused.why
     assert isinstance(DRIZZLE.written(0, "", BASE, edited(after, f"{META}0000_snapshot.json", x=1)), Impossible)
+
+
+def test_what_stands_beside_the_migrations_is_the_projects() -> None:
+    names = (
+        "0000_a.sql",
+        "meta/_journal.json",
+        "meta/0000_snapshot.json",
+        "schema.ts",
+        "relations.ts",
+        "README.md",
+    )
+    assert [DRIZZLE.owns(f"drizzle/{name}") for name in names] == [True, True, True, False, False, False]

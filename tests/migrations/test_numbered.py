@@ -206,3 +206,8 @@ def empty() -> Files:
 @pytest.mark.parametrize("kind", ["alembic", "django", "drizzle", "prisma"])
 def test_no_migrations_at_all(kind: str) -> None:
     assert tool(kind).clash(empty()) == "" and tool(kind).rebase(empty(), empty(), empty()) == {}
+
+
+def test_what_stands_beside_the_migrations_is_the_projects() -> None:
+    names = ("20260101000000_a/migration.sql", "migration_lock.toml", "README.md", "seed.ts")
+    assert [PRISMA.owns(f"prisma/migrations/{name}") for name in names] == [True, True, False, False]

@@ -26,7 +26,10 @@ import psycopg
 import pytest
 
 OUTSIDE = "AGENTQ_TEST_POSTGRES"
-FLAGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "autovacuum=off")
+FLAGS = (
+    "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "autovacuum=off",
+    "max_prepared_transactions=10",
+)  # fmt: skip
 DURABLE = ("max_connections=200",)
 START = 60.0  # s
 

@@ -9,7 +9,8 @@ from support.accounts import ACCOUNTS, EACH, python
 from support.postgres import Server
 
 from agentq.databases.postgres import PostgresDatabases
-from agentq.databases.postgres_server import Names
+from agentq.databases.postgres_address import Names
+from agentq.databases.postgres_adopt import OWNED
 
 TRANSFERS = """
 import random, sys
@@ -65,12 +66,12 @@ class PostgresWorld(World):
         return [name for name in self.everything() if not name.startswith(f"{self.names.prefix}g")]
 
     def everything(self) -> list[str]:
-        """Databases and roles made for this dev, without the group."""
+        """Databases and roles made for this dev, without the group and the home."""
         found = self.server.run(
             "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles ORDER BY 1", "postgres"
         )
         mine = [str(name) for (name,) in found if str(name).startswith(self.names.prefix)]
-        return [name for name in mine if name != self.names.group]
+        return [name for name in mine if name not in (self.names.group, self.names.home)]
 
     def source(self) -> str:
         return (
@@ -93,9 +94,26 @@ class PostgresWorld(World):
     def destroy(self) -> None:
         """Everything of this dev, with the server as it was before."""
         with self.server.connect() as db:
-            for name in [*self.everything(), self.names.group, self.name]:
+            db.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.names.home)))
+            for name in [*self.everything(), self.name]:  # nobody works there any more
                 if name == self.name or (self.names.parse(name) and f"{self.names.prefix}r_" not in name):
                     db.execute("UPDATE pg_database SET datistemplate = false WHERE datname = %s", (name,))
                     db.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
             for name in [*self.everything(), self.names.group]:
                 db.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def owned_world(server: Server, folder: Path, content: str = "", seal: str = "dump") -> PostgresWorld:
+    """As recommended: the URL's role is dev's owner, with CREATEDB and CREATEROLE, and no superuser. `content` is
+    made in dev, and all of it is given to the role; nobody may REASSIGN what the first superuser owns."""
+    server.run(
+        "DO $$ BEGIN CREATE ROLE app LOGIN CREATEDB CREATEROLE PASSWORD 'app/pw';"
+        " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    )
+    world = PostgresWorld(server, folder, seal, server.url("{}", "app", "app/pw"))
+    server.run(f"ALTER DATABASE {world.name} OWNER TO app")
+    with psycopg.connect(server.url(world.name), autocommit=True) as db:
+        db.execute(content or "SELECT 1")  # type: ignore[arg-type]
+        for (text,) in db.execute(OWNED, ("app",)).fetchall():
+            db.execute(f"ALTER {text} OWNER TO app")
+    return world

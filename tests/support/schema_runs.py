@@ -4,8 +4,9 @@ import os
 import re
 import sqlite3
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,6 +273,31 @@ def _fill(runs: SchemaRuns) -> None:
             f"INSERT INTO {users} (id, email, name) VALUES ({number}, '{number}@example', 'x')",
             f"INSERT INTO {orders} (id, user_id, status) VALUES ({number}, {number}, 'new')",
         )
+
+
+def together(
+    runs: SchemaRuns, names: Sequence[str], meanwhile: Callable[[], None] = lambda: None
+) -> tuple[list[int], list[str]]:
+    """Verify specs side by side while nobody may lead the lane, in this order, until each has its place there;
+    then trunk moves and they land. Their exit codes, and what they said."""
+    project = runs.project
+    for name in names:
+        assert projects.run(project, name, last="implement").ended == "stopped"
+    started = []
+    with projects.services(project).runs.landing() as ours:
+        assert ours
+        for name in names:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "agentq", "verify", name, "--yes"], cwd=project.checkout, text=True,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                )
+            )  # fmt: skip
+            eventually(lambda name=name: "place" in project.entry(name), started[-1])
+        project.move_trunk("beside.txt", "what was proved is not trunk's next any more\n")
+        meanwhile()
+    said = [process.communicate(timeout=180)[0] for process in started]
+    return [process.returncode for process in started], said
 
 
 def eventually(holds: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 90) -> None:

@@ -77,3 +77,58 @@ def test_a_patch_replaces_a_folder_by_a_file_and_back(tmp_path: Path) -> None:
     assert mirror.files(patched) == ["shared.txt"]
     again = mirror.patch_tree(patched, [Change("shared.txt/x", "A", "", blob, "100644")])
     assert mirror.files(again) == ["shared.txt/x"]
+
+
+def test_a_message_may_be_longer_than_a_command_line(tmp_path: Path) -> None:
+    mirror, trunk = _mirror(tmp_path)
+    lines = [f"Agentq-Resolved: generated file: src/api/client/models/model_number_{n}.ts" for n in range(2500)]
+    message = "\n".join(["Title", "", *lines])
+    commit = mirror.commit_tree(mirror.tree(trunk), [trunk], message)
+    assert mirror.message(commit)[0] == message
+    assert mirror.git("log", "-1", "--format=%B", commit).stdout.decode().rstrip("\n") == message
+    empty = mirror.commit_tree(mirror.tree(trunk), [trunk], "one line")
+    assert mirror.git("cat-file", "commit", empty).stdout.endswith(b"\n\none line\n")
+
+
+def test_the_same_merge_is_the_same_commit_whoever_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And time does not run backwards along trunk, which git trusts when it looks at a part of the history."""
+    mirror, trunk = _mirror(tmp_path)
+    monkeypatch.setenv("GIT_AUTHOR_DATE", "@1500000000 +0100")
+    for committed, older in ((1500000007, True), (4000000000, False)):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"@{committed} +0200")
+        work = mirror.commit_tree(mirror.tree(trunk), [trunk], "work\n\nbody")
+        made = set()
+        for now in ("@1600000000 +0000", "@1700000000 +0000"):
+            monkeypatch.setenv("GIT_COMMITTER_DATE", now)
+            message, env = mirror.message(work, trunk)
+            made.add(mirror.commit_tree(mirror.tree(trunk), [trunk], message, env))
+        (commit,) = made
+        below = int(mirror.git("log", "-1", "--format=%ct", trunk).text)
+        wanted = below if older else committed
+        assert mirror.git("log", "-1", "--format=%at %ct %an", commit).text == f"1500000000 {wanted} agentq"
+    assert mirror.message(trunk) == (
+        "base",
+        {"GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.invalid"},
+    )
+
+
+def test_a_merge_has_the_attributes_of_what_it_is_merged_onto(tmp_path: Path) -> None:
+    """Another process fetches a trunk with other attributes between a merge and the check that it is the same."""
+    mirror, trunk = _mirror(tmp_path)
+    lines = [f"{n}\n" for n in range(20)]
+    base = mirror.commit_tree(mirror.put(mirror.tree(trunk), {"x.lock": "".join(lines).encode()}), [trunk], "base")
+    ours, theirs = "".join(["a\n", *lines[1:]]), "".join([*lines[:-1], "b\n"])
+    work = mirror.commit_tree(mirror.put(mirror.tree(base), {"x.lock": ours.encode()}), [base], "work")
+    onto = mirror.commit_tree(mirror.put(mirror.tree(base), {"x.lock": theirs.encode()}), [base], "onto")
+    before = mirror.rebase(work, onto)
+    other = Mirror(mirror.path, mirror.url, "main", {}, 60)
+    projects.Project(tmp_path / "p", tmp_path / "p" / "checkout", Path(mirror.url), tmp_path).move_trunk(
+        ".gitattributes", "*.lock -merge\n"
+    )
+    newest = other.fetch().commit
+    for process in (mirror, Mirror(mirror.path, mirror.url, "main", {}, 60), other):
+        assert process.rebase(work, onto) == before and before.conflicts == ()
+    binary = mirror.commit_tree(mirror.put(mirror.tree(newest), {"x.lock": theirs.encode()}), [newest], "onto")
+    assert [one.path for one in mirror.rebase(work, binary).conflicts] == ["x.lock"]
