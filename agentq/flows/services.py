@@ -40,7 +40,7 @@ class Base:
     workspaces: Path
 
 
-BRANCH_TTL = timedelta(days=1)
+BRANCH_TTL = timedelta(days=2)
 Observer = Callable[[str, dict[str, Any]], None]
 
 
@@ -81,7 +81,7 @@ class Services:
             *self.config.agent.timeouts.values(),
             self.config.commands.timeout_minutes,
         )
-        return max(BRANCH_TTL, timedelta(minutes=2 * longest))
+        return max(BRANCH_TTL, 2 * self.lease_ttl, timedelta(minutes=2 * longest))
 
     def claim(self, instance: int) -> Claim:
         machine, additive = self.config.machine.name, self.config.overlap.additive

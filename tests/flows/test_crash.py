@@ -13,8 +13,8 @@ from support import project as projects
 from support.project import Project
 from support.size import FULL
 
-# All steps with AGENTQ_TEST_FULL=1; else all from the push on, and every sixteenth before it.
-STRIDE = 1 if FULL else 16
+# All steps with AGENTQ_TEST_FULL=1; else all from the push on, and every fortieth before it.
+STRIDE = 1 if FULL else 40
 
 
 def _crash(project: Project, step: int) -> "subprocess.CompletedProcess[str]":

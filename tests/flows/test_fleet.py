@@ -29,7 +29,7 @@ from support.size import FULL
 
 from agentq.store.runs import Runs
 
-TOTAL = int(os.environ.get("AGENTQ_TEST_SPECS", "400" if FULL else "16"))
+TOTAL = int(os.environ.get("AGENTQ_TEST_SPECS", "400" if FULL else "12"))
 SEED = int(os.environ.get("AGENTQ_TEST_SEED", "1"))
 NAMES = [f"h{number}" for number in range(1, 9)]
 LATE = NAMES[5:]

@@ -240,7 +240,7 @@ def test_recover_leaves_the_database_of_a_live_run_alone(tmp_path: Path) -> None
     dev.close()
     made = projects.services(project)
     now = made.clock.now()
-    branch = made.databases.acquire("alpha-test-1", made.lease_ttl, now, owner=made.owner)
+    branch = made.databases.acquire("alpha-test-1", made.branch_ttl, now, owner=made.owner)
     made.runs.announce(Live("beta", "r1", "beta.1.r1", "999999/1/x", 999999, 1, 1, "test", ""))
     real = made.clock
 

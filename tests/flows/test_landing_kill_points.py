@@ -15,7 +15,7 @@ from support.project import Project
 from support.size import FULL
 
 # All steps with AGENTQ_TEST_FULL=1; else those around the push, and some of the others.
-STRIDE = 1 if FULL else 29
+STRIDE = 1 if FULL else 61
 AROUND = range(-1, 7)
 MODES = pytest.mark.parametrize("shared", [False, True], ids=["file", "shared"])
 
@@ -119,8 +119,12 @@ def test_the_push_is_killed(
 # ---------------------------------------------------------------- those who wait
 
 
-@MODES
-@pytest.mark.parametrize("step", ["event lane-tested", "before git push", "after git push", "after a landing"])
+STEPS = ["event lane-tested", "before git push", "after git push", "after a landing"]
+DEATHS = [(step, shared) for step in STEPS for shared in (False, True)]
+SOME = [("event lane-tested", True), ("before git push", False), ("after git push", True)]
+
+
+@pytest.mark.parametrize(("step", "shared"), DEATHS if FULL else SOME)
 def test_those_who_wait_go_on_when_their_leader_dies(tmp_path: Path, shared: bool, step: str) -> None:
     """Real processes, for a shared queue on two hosts: the leader dies at `step`, nobody else does anything."""
     project: Any

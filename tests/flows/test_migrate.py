@@ -30,7 +30,7 @@ def runs(request: pytest.FixtureRequest, tmp_path: Path) -> SchemaRuns:
 SOME = [("alembic", "postgres"), ("django", "sqlite"), ("drizzle", "sqlite")]
 
 
-@pytest.fixture(params=[*ALL, SOME[-1]] if FULL else SOME, ids="-".join)
+@pytest.fixture(params=[*ALL, SOME[-1]] if FULL else [SOME[0], SOME[-1]], ids="-".join)
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> SchemaRuns:
     """With every tool, and on both kinds of databases."""
     return _anywhere(tmp_path, request.param)
@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
 
 
 # Drizzle's snapshots are never moved.
-@pytest.mark.parametrize("anywhere", ALL if FULL else SOME[:2], indirect=True, ids="-".join)
+@pytest.mark.parametrize("anywhere", ALL if FULL else SOME[:1], indirect=True, ids="-".join)
 def test_a_handwritten_rename_follows_what_landed_before_it_and_keeps_its_rows(anywhere: SchemaRuns) -> None:
     runs = anywhere
     _, before, _ = COLUMN[runs.tool, "users"]

@@ -64,7 +64,7 @@ def _start(code: str, *args: str) -> "subprocess.Popen[bytes]":
 
 
 def test_64_processes_drain_a_queue_while_readers_look(tmp_path: Path) -> None:
-    count = 2000 if FULL else 500
+    count = 2000 if FULL else 250
     path = write_queue(tmp_path / "agents", count)
     state, log = tmp_path / "state", tmp_path / "log"
     workers = [_start(DRAIN, str(path), str(state), f"m{n}", f"{log}{n}") for n in range(64)]
