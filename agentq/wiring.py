@@ -215,7 +215,9 @@ def _identity(repo: Repository) -> dict[str, str]:
 
     git = Git(repo.root)
     env = user_config(os.environ)
-    name, email = git.ask("config", "user.name", env=env).text, git.ask("config", "user.email", env=env).text
+    fields = git.ask("config", "-z", "--get-regexp", r"^user\.(name|email)$", env=env).fields
+    known = {key: value.strip() for key, _, value in (field.partition("\n") for field in fields)}
+    name, email = known.get("user.name", ""), known.get("user.email", "")
     if not name or not email:
         return {}
     return {

@@ -82,7 +82,7 @@ def _enter(session: Session, candidate: Candidate) -> Trunk | None:
     before = [entry.id for entry in rules.waiting(queue)].index(session.id)
     session.say("lane-entered", before=before)
     newest = queue.completed[-1].landed if queue.completed else ""
-    unmoved = not newest or services.mirror.contains(newest, candidate.trunk.commit)
+    unmoved = newest in ("", candidate.trunk.commit) or services.mirror.contains(newest, candidate.trunk.commit)
     return candidate.trunk if unmoved and len(rules.waiting(queue)) == 1 else None
 
 

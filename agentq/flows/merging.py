@@ -18,7 +18,7 @@ from agentq.errors import SpecError
 from agentq.flows import migrate
 from agentq.flows.brief import spec_text
 from agentq.flows.outcome import Failed, Interrupted
-from agentq.flows.session import Session, resolved_in, shown
+from agentq.flows.session import Session, shown
 from agentq.migrations.base import Impossible, Tool
 from agentq.trunk import merge as merges
 from agentq.trunk.merge import Merged
@@ -107,8 +107,7 @@ def rebase_work(session: Session, trunk: str, stages: Sequence[Stage]) -> Failed
             return stop(session, placed, stage, trunk)
         if not isinstance(placed, Placed):
             return placed
-        said = resolved_in(session.services.mirror.message(work.commit)[0])
-        session.commit_work(stage, trunk, placed.tree, [*said, *placed.resolved])
+        session.commit_work(stage, trunk, placed.tree, [*work.resolved, *placed.resolved])
     return None
 
 

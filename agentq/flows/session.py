@@ -114,7 +114,7 @@ class Session:
         mirror = self.services.mirror
         commit = mirror.commit_tree(tree, [trunk], with_resolved(f"{self.id}: {stage}\n", resolved))
         mirror.set_ref(self.work_ref(stage), commit)
-        self.work[stage] = Work(commit, trunk, tree)
+        self.work[stage] = Work(commit, trunk, tree, tuple(dict.fromkeys(resolved)))
 
     def stand_on(self, trunk: str) -> None:
         """Write down which trunk commit the work stands on."""

@@ -20,7 +20,7 @@ from agentq.errors import DriverError, GitError, Refused
 from agentq.flows import brief, collide, dev, migrate
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.prepare import prepare_workspace
-from agentq.flows.session import Session, quoted, resolved_in, shown
+from agentq.flows.session import Session, quoted, shown
 from agentq.flows.wip import publish
 from agentq.trunk import folder
 from agentq.trunk.mirror import Change
@@ -219,8 +219,7 @@ def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) ->
     if failed_or_stopped:
         return failed_or_stopped
     tested = session.work.get("test")
-    settled = resolved_in(mirror.message(tested.commit)[0]) if tested else []
-    session.commit_work("implement", trunk, tree, settled)
+    session.commit_work("implement", trunk, tree, tested.resolved if tested else ())
     return Proved((*notes, *_undeclared(session, changes, tuple(change.path for change in tests))))
 
 

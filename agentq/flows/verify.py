@@ -13,7 +13,7 @@ from agentq.flows.merging import rebase_work
 from agentq.flows.migrate import Canonical, accept, canonical
 from agentq.flows.outcome import Failed, StageOutcome
 from agentq.flows.proof import is_proved, prove
-from agentq.flows.session import Confirm, Session, resolved_in, with_resolved
+from agentq.flows.session import Confirm, Session, with_resolved
 from agentq.trunk.mirror import EPOCH_TRAILER, SPEC_TRAILER
 
 TRIES = 5
@@ -79,8 +79,7 @@ def _candidate(session: Session) -> Candidate | StageOutcome:
         problem = "there is nothing to land: trunk already holds this change"
         return Failed(problem, f"'agentq release {session.id}' gives it back", attention=problem)
     session.stand_on(trunk.commit)
-    settled = resolved_in(mirror.message(session.work["implement"].commit)[0])
-    message = with_resolved(_message(session), settled)
+    message = with_resolved(_message(session), session.work["implement"].resolved)
     commit = mirror.commit_tree(tree, [trunk.commit], message, session.services.identity)
     mirror.set_ref(session.work_ref("verify"), commit)
     return Candidate(trunk, tree, commit)

@@ -45,11 +45,13 @@ class Trunk:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage proved, as one commit on the trunk commit it stands on."""
+    """What a stage proved, as one commit on the trunk commit it stands on. `resolved`: a line for each conflict
+    that a rule settled on the way."""
 
     commit: str
     base: str
     tree: str
+    resolved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,14 @@ class Mirror(Intake, Delivery):
 
     def work(self, spec_id: str) -> dict[str, Work]:
         """What the stages of a spec proved so far: stage → its commit."""
-        form = "--format=%(refname:lstrip=4) %(objectname) %(parent) %(tree)"
-        lines = self.git("for-each-ref", form, f"refs/agentq/work/{spec_id}/").text.splitlines()
-        return {stage: Work(commit, parent, tree) for stage, commit, parent, tree in map(str.split, lines)}
+        resolved = f"%(contents:trailers:key={RESOLVED_TRAILER},valueonly,separator=%x1f)"
+        form = f"--format=%(refname:lstrip=4) %(objectname) %(parent) %(tree) {resolved}"
+        found = {}
+        for line in self.git("for-each-ref", form, f"refs/agentq/work/{spec_id}/").text.split("\n"):
+            if line:
+                stage, commit, parent, tree, *said = line.split(" ", 4)
+                found[stage] = Work(commit, parent, tree, tuple(filter(None, "".join(said).split("\x1f"))))
+        return found
 
     def commit(self, name: str) -> str:
         """The commit a ref or a sha names. Raises GitError when there is none."""
