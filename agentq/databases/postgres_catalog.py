@@ -133,15 +133,6 @@ def users(db: Session, name: str) -> list[int]:
     return [pid for (pid,) in found]
 
 
-def is_empty(db: Session, name: str) -> bool:
-    """Whether nobody at all is connected to `name`, and nothing is prepared in it."""
-    return not db.rows(
-        """SELECT FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()
-           UNION ALL SELECT FROM pg_prepared_xacts WHERE database = %s""",
-        *(name, name),
-    )
-
-
 def await_empty(db: Session, name: str) -> None:
     """Until everybody who is leaving `name` has left: the server itself looks only ten times a second."""
     deadline = monotonic() + LEAVE

@@ -14,7 +14,7 @@ from hashlib import sha256
 from time import sleep
 from typing import Any
 
-from agentq.databases.postgres_catalog import is_empty, ourselves
+from agentq.databases.postgres_catalog import ourselves
 from agentq.databases.postgres_sequences import Sequences
 from agentq.databases.postgres_server import Server, Session, literal, q
 from agentq.errors import DatabaseError
@@ -78,8 +78,7 @@ class Head:
     def once(self, db: Session) -> tuple[str, Facts]:
         # First who is there: who is not there any more has reported before the counters are read.
         last = self._sequences.last
-        alone = last is not None and is_empty(db, self._name)
-        moving = _moving(db, self._name)
+        moving, alone = _moving(db, self._name)
         found = facts(db, self._name)
         if not found.open:
             raise Closed(self._name)
@@ -95,25 +94,29 @@ def _digest(facts: list[Any]) -> str:
     return sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
 
 
-def _moving(db: Session, name: str) -> list[Any]:
-    """What stands for changes that sessions have not reported yet."""
+def _moving(db: Session, name: str) -> tuple[list[Any], bool]:
+    """What stands for changes that sessions have not reported yet; and whether nobody at all is connected, and
+    nothing is prepared."""
     found = db.rows(
         q(
             """SELECT pid, backend_start, state, state_change, backend_type = 'client backend',
-                      clock_timestamp() - state_change < make_interval(secs => {})
-               FROM pg_stat_activity
-               WHERE datname = {} AND pid <> pg_backend_pid() AND NOT {}
-                 AND (backend_type IS NULL OR backend_type <> ALL ({})) ORDER BY pid""",
-            *(literal(FLUSHED), literal(name), ourselves(), literal(list(IGNORED))),
+                      clock_timestamp() - state_change < make_interval(secs => {}),
+                      NOT {} AND (backend_type IS NULL OR backend_type <> ALL ({}))
+               FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()
+               UNION ALL SELECT 0, NULL, NULL, NULL, NULL, NULL, false FROM pg_prepared_xacts WHERE database = {}
+               ORDER BY 1""",
+            *(literal(FLUSHED), ourselves(), literal(list(IGNORED)), literal(name), literal(name)),
         )
     )
     moving: list[Any] = []
-    for pid, started, state, changed, client, recent in found:
+    for pid, started, state, changed, client, recent, counts in found:
+        if not counts:
+            continue
         if not client or not (state or "").startswith("idle"):
             moving.append(_position(db))
         elif state != "idle" or recent:
             moving.append([pid, started, changed])
-    return moving
+    return moving, not found
 
 
 def _position(db: Session) -> str:
