@@ -1,6 +1,7 @@
 """A branch of a PostgreSQL database: ready ones and fresh ones, beside what people type, alternately.
 
-The server is a fresh one with its usual settings: what it commits is on the disk. With AGENTQ_TEST_FULL=1 also at 1 GB.
+The server is a fresh one with its usual settings: what it commits is on the disk. With
+AGENTQ_TEST_FULL=1 also at 1 GB.
 """
 
 import os
