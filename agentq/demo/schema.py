@@ -45,7 +45,8 @@ def judge(fresh: Path, empty: str, dev: str, before: Contents, events: Iterable[
     """Build the schema from nothing with the migrations of the clone `fresh` in the database `empty`, and compare
     it with the one that followed the landings. `before`: what dev held before the specs; `events`: of all runs."""
     names = sorted(file.stem for file in (fresh / MIGRATIONS).glob("*.sql"))
-    lines = [f"{plural(len(names), 'file')} in one order: {', '.join(names)}", *_clashes(events)]
+    ends = " to ".join(dict.fromkeys(names[:1] + names[-1:]))
+    lines = [f"{plural(len(names), 'file')} in one order: {ends}", *_clashes(events)]
     try:
         migrate(fresh, "upgrade", empty)
         migrate(fresh, "check", empty)
@@ -67,7 +68,7 @@ def _clashes(events: Iterable[Mapping[str, Any]]) -> list[str]:
         for path in event["paths"]:
             takers.setdefault(path.removeprefix(f"{MIGRATIONS}/")[:4], {})[event["of"]] = None
     return [
-        f"{number} was written for {' and '.join(specs)}; one landed, the other was made anew behind it"
+        f"{number} was written for {' and '.join(specs)}; the second to land was made anew"
         for number, specs in sorted(takers.items())
         if len(specs) > 1
     ]

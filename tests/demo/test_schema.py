@@ -210,7 +210,7 @@ def test_what_is_said_when_all_is_well(shared, tmp_path):
     assert judged.good
     assert judged.lines == [
         "1 file in one order: 0001_notes",
-        "0002 was written for tags and trash; one landed, the other was made anew behind it",
+        "0002 was written for tags and trash; the second to land was made anew",
         "from nothing they build the schema that dev has; dev kept its 210 notes",
     ]
 
