@@ -196,6 +196,9 @@ def test_a_handwritten_rename_follows_what_landed_before_it_and_keeps_its_rows(a
     assert upgraded.rows[schema_runs.USERS[runs.tool]] == 3
 
 
+@pytest.mark.parametrize(
+    "runs", [("alembic", "sqlite"), ("django", "sqlite")][: 1 + FULL], indirect=True, ids="-".join
+)
 def test_what_the_push_makes_and_the_migrations_do_not_stops(runs: SchemaRuns) -> None:
     """A push that does more than the definition says: the two schemas are not the same."""
     config = runs.project.checkout / "agents" / "config.toml"
