@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -175,10 +175,18 @@ class Child:
 
 
 def spawn(
-    command: Sequence[str], *, cwd: Path, env: Env, output: Path, marker: str, tree: bool = LINUX, sink: int = -1
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Env,
+    output: Path,
+    marker: str,
+    tree: bool = LINUX,
+    sink: int = -1,
+    error_sink: int = -1,
 ) -> Child:
     """Start `command` in its own session with `env` and AGENTQ_RUN=marker, appending to `output` (0600), or to the
-    descriptor `sink` if there is one.
+    descriptor `sink` if there is one; stderr goes there too unless it has an `error_sink`.
 
     marker: unique among the children alive at the same time. tree=False: kill by process group only.
     Raises NotStarted, OSError for `cwd` or `output`, ValueError for NULs, ExternalError without a guard.
@@ -189,24 +197,24 @@ def spawn(
         raise ValueError("a command and a marker, without NUL characters, are needed")
     if not cwd.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(cwd))
-    out = os.dup(sink) if sink >= 0 else capture.append(output)
-    fds = [out]
+    fds = [os.dup(sink) if sink >= 0 else capture.append(output)]
     try:
+        fds += [os.dup(error_sink if error_sink >= 0 else fds[0])]
         fds += [*os.pipe(), *os.pipe()]
-        _, control, to_guard, from_guard, status = fds
+        out, err, control, to_guard, from_guard, status = fds
         # Not the command's environment: the guard must not be found as one of the run's processes.
         own = {"AGENTQ_GUARD": marker, **clean_env(("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"), {})}
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_GUARD), str(control), str(status)],
             stdin=subprocess.DEVNULL,
             stdout=out,
-            stderr=out,
+            stderr=err,
             pass_fds=(control, status),
             start_new_session=True,
             cwd="/",
             env=own,
         )
-        fds = [out, control, status]
+        fds = [out, err, control, status]
     finally:
         for fd in fds:
             os.close(fd)
@@ -229,22 +237,29 @@ def run(
     tick: Callable[[], None] = lambda: None,
     grace: float = 5.0,
     secrets: Sequence[str] = (),
+    errors: Path | None = None,
 ) -> Outcome:
     """Run `command` to its end and leave none of its processes; blocks.
 
     timeout, silence (no new output; 0: unlimited), grace (SIGTERM to SIGKILL): seconds. max_output: bytes.
     stop, tick: called about every 0.1 s; a reason from `stop` ends the run. What they raise ends it too.
-    secrets: texts that are hidden in `output` as they arrive.
+    secrets: texts that are hidden in `output` as they arrive. errors: a file of its own for stderr.
     Raises as `spawn`, except NotStarted, which is the kind "missing".
     """
-    size = before = capture.size(output)
+    files = [output] if errors is None else [output, errors]
+    size = before = _sizes(files)
+    start = capture.size(output)
     begin = heard = time.monotonic()
     kind: Kind = "exited"
     pause, reason = 0.01, ""
     with ExitStack() as stack:
         sink = stack.enter_context(capture.sink(output, secrets))
+        error_sink = stack.enter_context(_error_sink(errors, secrets)) if errors else -1
         try:
-            child = stack.enter_context(spawn(command, cwd=cwd, env=env, output=output, marker=marker, sink=sink))
+            child = spawn(
+                command, cwd=cwd, env=env, output=output, marker=marker, sink=sink, error_sink=error_sink
+            )
+            stack.enter_context(child)
         except NotStarted as error:
             why = clean(f"{error.filename}: {error.strerror}")
             return Outcome("missing", error.returncode, 0.0, 0, "", why)
@@ -252,7 +267,7 @@ def run(
             tick()
             now = time.monotonic()
             pause = max(0.0, min(pause * 1.5, 0.1, begin + timeout - now))
-            if (new := capture.size(output)) != size:
+            if (new := _sizes(files)) != size:
                 size, heard = new, now
             if reason := stop() or "":
                 kind = "stopped"
@@ -263,8 +278,26 @@ def run(
             elif silence and now - heard >= silence:
                 kind, reason = "silent", f"no output for {silence:g} s"
         result = child.stop(grace)
-    last = capture.tail(output, start=before)
+    last = capture.tail(output, start=start)
     return Outcome(kind, result.returncode, result.seconds, result.leftovers, last, clean(reason))
+
+
+def _sizes(files: Sequence[Path]) -> int:
+    return sum(capture.size(file) for file in files)
+
+
+@contextmanager
+def _error_sink(errors: Path, secrets: Sequence[str]) -> Iterator[int]:
+    """A descriptor for stderr that writes to `errors`, without `secrets`."""
+    with capture.sink(errors, secrets) as sink:
+        if sink >= 0:
+            yield sink
+            return
+        own = capture.append(errors)
+        try:
+            yield own
+        finally:
+            os.close(own)
 
 
 def shell(command: str) -> list[str]:

@@ -10,7 +10,7 @@ from agentq import process
 from agentq.core import redact
 from agentq.core.finding import Finding
 from agentq.core.text import did_you_mean, one_line
-from agentq.drivers.base import AgentResult, AgentTask, Ending
+from agentq.drivers.base import AgentResult, AgentTask, Ending, Event, ignore
 from agentq.errors import ConfigError
 
 PLACEHOLDERS = ("prompt_file", "workspace", "model")
@@ -54,19 +54,26 @@ class CommandDriver:
             return [Finding(True, f"agent command '{program}' is {found}")]
         return [Finding(False, f"agent command '{program}' is not on the PATH", f"install it or change {_KEY}")]
 
-    def run(self, task: AgentTask, *, stop: Callable[[], str | None], tick: Callable[[], None]) -> AgentResult:
+    def run(
+        self,
+        task: AgentTask,
+        *,
+        stop: Callable[[], str | None],
+        tick: Callable[[], None],
+        hear: Callable[[Event], None] = ignore,  # noqa: ARG002 (its output has no known form)
+    ) -> AgentResult:
         outcome = process.run(
-            self.arguments(task.prompt_file, task.workspace, task.model),
+            self.arguments(task.prompt_file, task.workspace, task.brain.model),
             cwd=task.workspace,
             env=self._env(task.env),
             output=task.transcript,
             marker=task.run_id,
-            timeout=task.timeout,
-            silence=task.silence,
+            timeout=task.limits.timeout,
+            silence=task.limits.silence,
             max_output=self.max_output,
             stop=stop,
             tick=tick,
-            secrets=redact.passwords(task.env.values()),
+            secrets=(*task.secrets, *redact.passwords(task.env.values())),
         )
         ended: Ending = "done" if outcome.returncode == 0 else "failed"
         return AgentResult(
@@ -76,6 +83,9 @@ class CommandDriver:
             seconds=outcome.seconds,
             leftovers=outcome.leftovers,
         )
+
+    def attach(self, session: str) -> list[str]:  # noqa: ARG002
+        return []
 
     def arguments(self, prompt_file: Path, workspace: Path, model: str) -> list[str]:
         """The command line. Raises ConfigError when it is empty or `model` would be taken for an option."""

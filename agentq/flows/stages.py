@@ -15,7 +15,7 @@ from agentq.core.lifecycle import Stage
 from agentq.core.overlap import clashes
 from agentq.core.paths import matches_any
 from agentq.core.text import clean, plural
-from agentq.drivers.base import AgentResult, AgentTask
+from agentq.drivers.base import AgentResult, AgentTask, Brain, Limits
 from agentq.errors import DriverError, GitError, Refused
 from agentq.flows import brief, collide, dev, migrate
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
@@ -62,7 +62,7 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
     if isinstance(proved, Proved):
         session.services.mirror.delete_refs(session.wip_ref)
     if isinstance(proved, Proved | Failed):
-        return replace(proved, tokens=result.tokens, cost=result.cost)
+        return replace(proved, tokens=result.tokens, cost=result.cost or 0.0)
     return proved
 
 
@@ -90,8 +90,10 @@ def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentR
     task = AgentTask(
         spec_id=entry.id, stage=stage, run_id=session.live.marker, workspace=session.workspace,
         prompt_file=prompt, transcript=transcript, env={**session.environment(env), "AGENTQ_STAGE": stage},
-        model=services.config.agent.model, timeout=services.config.agent.timeout_for(entry.type),
-        silence=services.config.agent.silence_minutes * 60,
+        brain=Brain(services.config.agent.model),
+        limits=Limits(
+            services.config.agent.timeout_for(entry.type), services.config.agent.silence_minutes * 60
+        ),
     )  # fmt: skip
     session.say("agent-started", stage=stage, transcript=str(transcript))
     with collide.watching(session) as tick:
@@ -125,7 +127,7 @@ def _after_agent(session: Session, stage: Stage, start: str, result: AgentResult
             "output-limit": "printed too much",
         }.get(result.outcome, f"failed (exit status {result.returncode})")
         return Failed(
-            f"the agent {why}{said}", f"'agentq logs {session.id}'", tokens=result.tokens, cost=result.cost
+            f"the agent {why}{said}", f"'agentq logs {session.id}'", tokens=result.tokens, cost=result.cost or 0.0
         )
     return _committed_tree(session, start)
 

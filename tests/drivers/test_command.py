@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentq import process
-from agentq.drivers.base import AgentResult, AgentTask, Driver
+from agentq.drivers.base import AgentResult, AgentTask, Brain, Driver, Limits
 from agentq.drivers.command import CommandDriver
 from agentq.errors import ConfigError
 
@@ -26,7 +26,7 @@ def task(tmp_path: Path) -> AgentTask:
     return AgentTask(
         spec_id="csv-import", stage="implement", run_id=f"driver.{os.getpid()}.{time.monotonic_ns()}",
         workspace=workspace, prompt_file=prompt, transcript=tmp_path / "logs" / "transcript", env={},
-        model="big one", timeout=60, silence=0,
+        brain=Brain("big one"), limits=Limits(60),
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def sh(script: str) -> tuple[str, ...]:
 def test_values_with_spaces_stay_one_argument(task: AgentTask) -> None:
     command = f'"{sys.executable}" -c "{SHOW}" --model={{model}} {{prompt_file}} "in {{workspace}}!" {{model}}'
     assert run(CommandDriver(command), task).outcome == "done"
-    shown = [task.model, str(task.prompt_file), f"in {task.workspace}!", task.model]
+    shown = [task.brain.model, str(task.prompt_file), f"in {task.workspace}!", task.brain.model]
     shown[0] = "--model=big one"
     assert task.transcript.read_text().splitlines() == ["4", *map(repr, shown)]
 
@@ -96,7 +96,7 @@ def test_an_empty_template_is_an_error_only_when_needed(task: AgentTask) -> None
 
 def test_a_model_cannot_be_an_option(task: AgentTask) -> None:
     with pytest.raises(ConfigError, match=r"agent\.model: '--yolo' begins with '-'"):
-        run(CommandDriver("agent {model}"), replace(task, model="--yolo"))
+        run(CommandDriver("agent {model}"), replace(task, brain=Brain("--yolo")))
 
 
 def test_environment(task: AgentTask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_environment(task: AgentTask, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exit_status(task: AgentTask, code: int, outcome: str) -> None:
     result = run(CommandDriver(sh(f"pwd; printf '\\033[32mall   green\\033[0m\\n\\n'; exit {code}")), task)
     assert (result.outcome, result.returncode, result.summary) == (outcome, code, "all green")
-    assert (result.tokens, result.cost, result.leftovers) == (0, 0.0, 0) and 0 < result.seconds < 60
+    assert (result.tokens, result.cost, result.leftovers) == (0, None, 0) and 0 < result.seconds < 60
     assert task.transcript.read_text().splitlines()[0] == str(task.workspace.resolve())
 
 
@@ -133,14 +133,14 @@ def test_limits(task: AgentTask) -> None:
     busy = CommandDriver(sh("while :; do echo busy with it; done"), max_output=10_000)
     assert run(busy, task).outcome == "output-limit"
     idle = CommandDriver(sh("echo waiting; sleep 600"))
-    assert run(idle, replace(task, timeout=0.2)).outcome == "timeout"
-    silent = run(idle, replace(task, silence=0.2))
+    assert run(idle, replace(task, limits=Limits(0.2))).outcome == "timeout"
+    silent = run(idle, replace(task, limits=Limits(60, 0.2)))
     assert (silent.outcome, silent.summary) == ("silent", "waiting")
     assert run(idle, task, stop=lambda: "paused").outcome == "stopped"
 
 
 def test_a_silent_agent_is_summed_up_by_the_reason(task: AgentTask) -> None:
-    assert run(CommandDriver(sh("sleep 600")), replace(task, timeout=0.1)).summary == "not done after 0.1 s"
+    assert run(CommandDriver(sh("sleep 600")), replace(task, limits=Limits(0.1))).summary == "not done after 0.1 s"
 
 
 def test_missing_agent(task: AgentTask) -> None:

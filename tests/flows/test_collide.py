@@ -203,7 +203,14 @@ class Acting:
     def doctor(self) -> list[Any]:
         return []
 
-    def run(self, task: AgentTask, *, stop: Callable[[], str | None], tick: Callable[[], None]) -> AgentResult:
+    def run(
+        self,
+        task: AgentTask,
+        *,
+        stop: Callable[[], str | None],
+        tick: Callable[[], None],
+        hear: Callable[[Any], None] = lambda _: None,
+    ) -> AgentResult:
         self.act(task, tick)
         return AgentResult("done", "", 0, 0.1, 0)
 

@@ -1,0 +1,1 @@
+"""Models and money: routes, budgets, breakers, shared by all processes of this host."""
