@@ -13,10 +13,10 @@ Use = Literal["auto", "required", "off"]
 class Walls:
     """What one command may do.
 
-    workspace: writable, but for `.git/config`, `.git/hooks` and what else in `.git` names programs.
-    writable: further files and folders it may write. readable: what it must still see although its surroundings are hidden (/tmp,
-    credentials). network: whether it may reach the network; without, only `reach` (host, port) is there, for its
-    database branch.
+    workspace: writable, but for `.git/config`, `.git/hooks` and what else there names programs.
+    writable: further files and folders it may write. readable: what it must still see although its surroundings
+    are hidden (/tmp, credentials). network: whether it may reach the network; without, only `reach` (host, port)
+    is there, for its database branch.
     """
 
     workspace: Path
