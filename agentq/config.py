@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from agentq.core import paths, redact, text, tomltext
 from agentq.core.settings import (
     PREFIX,
     About,
     Command,
+    Counts,
     Minutes,
     Setting,
     Texts,
@@ -29,19 +30,26 @@ from agentq.core.settings import (
 )
 from agentq.errors import ConfigError
 
+if TYPE_CHECKING:
+    from agentq.core.models import Models
+
 POLICY_FILE = "agents/config.toml"
 MACHINE_FILE = ".machine"
-DRIVERS = "`command`, `claude`, `codex`, `gemini`, `builtin` or `module:Class`"
+DRIVERS = "`command`, `claude`, `codex`, `gemini`, `opencode`, `aider`, `builtin` or `module:Class`"
+SANDBOXES = ("auto", "required", "off")
+SWITCH = ("on", "off")
 PROVIDERS = ("none", "sqlite", "postgres", "neon", "command")
 SEALS = ("dump", "kick")
 STARTS = ("copy", "empty")
 TOOLS = ("none", "alembic", "django", "drizzle", "prisma", "command")
 POLICIES = ("playbook", "lookahead")
 COMMITS = ("agent", "auto")
+TOKENS = MappingProxyType({"scan": 8000, "implementation": 10_000, "documentation": 6000})
 TIMEOUTS = MappingProxyType({"scan": 15.0, "implementation": 45.0, "documentation": 20.0})
 LOCK_FILES = ("uv.lock", "poetry.lock", "package-lock.json", "pnpm-lock.yaml", "yarn.lock", "Cargo.lock")
 TEST_FILES = ("**/test_*", "**/*_test.*", "**/*.test.*", "**/*.spec.*", "**/*_spec.*", "**/*Test.*")
 MAX_BYTES = 1_000_000
+MODEL_SECTIONS = ("bucket", "tier", "route")  # tables with names of their own: core.model_settings
 WEEK = 7 * 24 * 60
 
 _REMOTE = shape(r"[A-Za-z0-9_][A-Za-z0-9._/-]*", "not the name of a git remote")
@@ -102,11 +110,53 @@ class Agent:
     silence_minutes: Annotated[float, About("An agent silent for so long is stopped; 0: never.", 0, WEEK)] = 0
     attempts: Annotated[int, About("Tries of a stage before a person is asked.", 1, 20)] = 2
     env: Annotated[Texts, About("Further environment variables an agent may see.", check=_VARIABLE)] = ()
+    turns: Annotated[int, About("Answers of the model one run may take; 0: any number.", 0, 100_000)] = 0
     commit: Annotated[str, About("Who commits: the agent, or agentq (`auto`).", choices=COMMITS)] = "agent"
 
     def timeout_for(self, type: str) -> float:
         """Seconds an agent may work on a spec of this type."""
         return self.timeouts.get(type, self.timeout_minutes) * 60
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """The walls around agents and the tools they start."""
+
+    use: Annotated[
+        str, About("`auto`: where bubblewrap works, else a warning; `required`: or refuse.", choices=SANDBOXES)
+    ] = "auto"
+    network: Annotated[
+        str, About("Whether tools may use the network; a spec may say so itself.", choices=SWITCH)
+    ] = "off"
+    writable: Annotated[Texts, About("Further folders that agents may write.", check=_FOLDER)] = ()
+    readable: Annotated[Texts, About("Hidden folders that agents may read.", check=_FOLDER)] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What agents may spend. What is reached stops the agent at once, with its work saved; 0 is no limit."""
+
+    day_dollars: Annotated[float, About("US dollars a day (UTC), of all repositories of this host.", 0, 1e9)] = 0
+    spec_dollars: Annotated[float, About("US dollars for one spec, over all its attempts.", 0, 1e9)] = 0
+    tokens: Annotated[
+        Counts, About("Tokens of one run of an agent, by type of spec, without what caches hold.", 0, 1e12)
+    ] = field(default_factory=lambda: TOKENS)
+
+    def tokens_for(self, type: str) -> int:
+        return self.tokens.get(type, 0)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a plan's windows are used up."""
+
+    overflow_at: Annotated[float, About("Share of the 7-day window from which work overflows.", 0.01, 1)] = 0.4
+    pace_at: Annotated[float, About("Share of a window from which all work is paced.", 0.01, 1)] = 0.75
+    at_limit: Annotated[
+        str, About("At a usage limit `wait` until it resets, or `stop`.", choices=("wait", "stop"))
+    ] = "wait"
+    failures: Annotated[int, About("Consecutive failures that open a tier's breaker.", 1, 100)] = 2
+    open_seconds: Annotated[float, About("How long it stays open before one probe.", 0.1, 86_400)] = 60
 
 
 @dataclass(frozen=True)
@@ -253,6 +303,9 @@ class Config:
     trunk: Trunk = field(default_factory=Trunk)
     commands: Commands = field(default_factory=Commands)
     agent: Agent = field(default_factory=Agent)
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    budget: Budget = field(default_factory=Budget)
+    pace: Pace = field(default_factory=Pace)
     schedule: Schedule = field(default_factory=Schedule)
     overlap: Overlap = field(default_factory=Overlap)
     database: Database = field(default_factory=Database)
@@ -262,11 +315,12 @@ class Config:
     shared: Shared = field(default_factory=Shared)
     lane: Lane = field(default_factory=Lane)
     machine: Machine = field(default_factory=Machine)
+    models: "Models | None" = None
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
 
     def rows(self) -> list[tuple[str, str, Origin]]:
         """(section.key, value as TOML with passwords hidden, origin) of every setting, in table order."""
-        return [
+        fixed = [
             (
                 name,
                 redact.in_urls(tomltext.dump(getattr(getattr(self, setting.section), setting.key))),
@@ -274,9 +328,16 @@ class Config:
             )
             for name, setting in SETTINGS.items()
         ]
+        if self.models is None:
+            return fixed
+        from agentq.core import model_settings
+
+        return fixed + [(name, value, Origin("policy")) for name, value in model_settings.shown(self.models)]
 
 
-SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in table(Config(), skip="origins")}
+SETTINGS: Mapping[str, Setting] = {
+    setting.name: setting for setting in table(Config(), skip=("models", "origins"))
+}
 SECTIONS: Mapping[str, Texts] = {
     setting.section: tuple(s.key for s in SETTINGS.values() if s.section == setting.section)
     for setting in SETTINGS.values()
@@ -316,8 +377,10 @@ def load(
     `policy_text` stands in for agents/config.toml. Raises ConfigError with file and line.
     """
     policy_text = _read(root / POLICY_FILE, POLICY_FILE) if policy_text is None else policy_text
+    given, models = _policy(policy_text, POLICY_FILE)
     return _build(
-        _policy(policy_text, POLICY_FILE),
+        models,
+        given,
         _machine(_read(root / MACHINE_FILE, MACHINE_FILE)),
         _environment(env),
         _flags(overrides),
@@ -326,7 +389,8 @@ def load(
 
 def policy(text: str, file: str) -> Config:
     """The settings of a config.toml alone. `file` names it in errors. Raises ConfigError."""
-    return _build(_policy(text, file))
+    given, models = _policy(text, file)
+    return _build(models, given)
 
 
 def _read(path: Path, name: str) -> str:
@@ -346,14 +410,25 @@ def _read(path: Path, name: str) -> str:
         raise ConfigError(name, "", "not UTF-8", "save the file as UTF-8", line) from None
 
 
-def _policy(source: str, file: str) -> Iterator[_Given]:
+def _policy(source: str, file: str) -> tuple[list[_Given], "Models | None"]:
     data, lines = tomltext.parse(source, file)
+    tables = {name: data.pop(name) for name in MODEL_SECTIONS if name in data}
+    given = list(_fixed(data, lines, file))
+    if not tables:
+        return given, None
+    from agentq.core import model_settings
+
+    return given, model_settings.read(tables, lines, file)
+
+
+def _fixed(data: Mapping[str, Any], lines: tomltext.Lines, file: str) -> Iterator[_Given]:
     for section, values in data.items():
         here = _Given("", values, "policy", file, section, lines[section,])
         if section == "machine":
             here.refuse("belongs to one host, not into policy", f"write its keys into {MACHINE_FILE}")
         if section not in POLICY_SECTIONS:
-            here.refuse("unknown section", unknown(section, "", POLICY_SECTIONS))
+            known = {**POLICY_SECTIONS, **dict.fromkeys(MODEL_SECTIONS, ())}
+            here.refuse("unknown section", unknown(section, "", known))
         if not isinstance(values, dict):
             here.refuse("a section, not a value", f"write [{section}] and its keys below")
         for key, value in values.items():
@@ -404,7 +479,7 @@ def _parsed(given: _Given) -> _Given:
         given.refuse(str(error), 'a list is written ["a", "b"], a table { a = 1 }')
 
 
-def _build(*layers: Iterable[_Given]) -> Config:
+def _build(models: "Models | None", *layers: Iterable[_Given]) -> Config:
     """Layers from the weakest to the strongest. Every value is checked, also one that is overruled."""
     order = {name: index for index, name in enumerate(SETTINGS)}
     values: dict[str, Any] = {}
@@ -421,9 +496,11 @@ def _build(*layers: Iterable[_Given]) -> Config:
                 origins["agent.timeouts"] = given.origin
             if given.name == "agent.timeouts":
                 value = MappingProxyType({**values.get(given.name, TIMEOUTS), **value})
+            if given.name == "budget.tokens":
+                value = MappingProxyType({**values.get(given.name, TOKENS), **value})
             values[given.name], origins[given.name] = value, given.origin
     values["machine.name"] = values.get("machine.name") or host_name(os.uname().nodename)
-    config = Config(origins=MappingProxyType(origins))
+    config = Config(models=models, origins=MappingProxyType(origins))
     for section in SECTIONS:
         given_keys = {
             name.split(".")[1]: value for name, value in values.items() if name.startswith(f"{section}.")
@@ -453,8 +530,11 @@ def render_docs() -> str:
     """docs/config.md, generated from the table."""
     homes = {name: f"In `{POLICY_FILE}`, section `[{name}]`." for name in POLICY_SECTIONS}
     homes["machine"] = f"In `{MACHINE_FILE}`, without a section. The file is not committed."
-    about = {row.name: getattr(Config(), row.name).__doc__ for row in fields(Config)[:-1]}
-    return _DOCS + "\n" + document(SETTINGS, about, homes)
+    from agentq.core import model_settings
+
+    about = {row.name: getattr(Config(), row.name).__doc__ for row in fields(Config) if row.name in SECTIONS}
+    named = dict.fromkeys(MODEL_SECTIONS, f"In `{POLICY_FILE}`.")
+    return _DOCS + "\n" + document(SETTINGS, about, homes) + "\n" + model_settings.render_docs(named)
 
 
 _DOCS = f"""# Settings
@@ -470,6 +550,6 @@ may stand bare. An empty variable counts as not set.
 
 Unknown keys, wrong types and values outside their bounds are errors, with file and line.
 
-`agent.timeouts` is merged: a type it does not name keeps the time of a weaker place. Setting
+`agent.timeouts` and `budget.tokens` are merged: a type they do not name keeps the value of a weaker place. Setting
 `agent.timeout_minutes` voids the times per type of weaker places, the defaults included.
 """

@@ -79,11 +79,14 @@ def test_every_setting_can_be_set_in_its_file_the_environment_and_by_flag(tmp_pa
         "list of texts": ["abc", "d"],
         "list of whole numbers": [7, 8],
         "table of minutes": {"scan": 1.5, "implementation": 2, "documentation": 3},
+        "table of counts": {"scan": 1, "implementation": 2, "documentation": 3},
         "text or list of texts": ["a", "b c"],
     }
     for name, setting in SETTINGS.items():
         value = samples[setting.kind] if not setting.about.choices else setting.about.choices[-1]
         value = "/abc" if name == "machine.workspaces" else value
+        value = ["/abc"] if name in ("sandbox.writable", "sandbox.readable") else value
+        value = 0.5 if name.startswith("pace.") and name.endswith("_at") else value
         written = tomltext.dump(value)
         text = f"[{setting.section}]\n{setting.key} = {written}\n"
         flat = f"\n{setting.key} = {written}\n"

@@ -21,6 +21,7 @@ MAX_ITEMS = 1000
 Texts = tuple[str, ...]
 Codes = tuple[int, ...]
 Minutes = Mapping[str, float]
+Counts = Mapping[str, int]
 Command = str | tuple[str, ...]
 KINDS: dict[Any, str] = {
     str: "text",
@@ -29,6 +30,7 @@ KINDS: dict[Any, str] = {
     Texts: "list of texts",
     Codes: "list of whole numbers",
     Minutes: "table of minutes",
+    Counts: "table of counts",
     Command: "text or list of texts",
 }
 _SPEC_TYPE = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -94,8 +96,8 @@ class Setting:
             return self._bounded(value)
         if self.kind == "text" or (self.kind.startswith("text or") and isinstance(value, str)):
             return self._text(value, int(self.about.low))
-        if self.kind == "table of minutes":
-            return self._minutes(value)
+        if self.kind.startswith("table of"):
+            return self._by_type(value)
         if not isinstance(value, list | tuple):
             raise ValueError(_expected(self.kind, value))
         if len(value) > MAX_ITEMS:
@@ -134,13 +136,14 @@ class Setting:
             raise ValueError(f"{_show(value)} is not between {_show(low)} and {_show(high)}")
         return float(value)
 
-    def _minutes(self, value: object) -> Minutes:
+    def _by_type(self, value: object) -> Minutes | Counts:
         if not isinstance(value, Mapping):
-            raise ValueError(_expected("table of minutes", value))
+            raise ValueError(_expected(self.kind, value))
         for key in value:
             if not isinstance(key, str) or not _SPEC_TYPE.fullmatch(key):
                 raise ValueError(f"'{clean(str(key))[:80]}' is not a type of spec")
-        return MappingProxyType({key: self._bounded(minutes) for key, minutes in value.items()})
+        one = self._whole if self.kind == "table of counts" else self._bounded
+        return MappingProxyType({key: one(number) for key, number in value.items()})
 
 
 def _number(text: str) -> float | str:
@@ -172,10 +175,10 @@ def _expected(kind: str, value: object) -> str:
     return f"expected a {kind}, found a {names.get(type(value), 'date or time')}".replace("a true", "true")
 
 
-def table(holder: object, skip: str) -> Iterator[Setting]:
+def table(holder: object, skip: Texts = ()) -> Iterator[Setting]:
     """The rows of a dataclass of sections, each a dataclass of Annotated[type, About] with defaults."""
     for section in fields(holder):  # type: ignore[arg-type]
-        if section.name != skip:
+        if section.name not in skip:
             values = getattr(holder, section.name)
             for row in fields(values):
                 kind, about = get_args(row.type)
