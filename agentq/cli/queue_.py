@@ -35,6 +35,16 @@ Migration = Annotated[
         autocompletion=words("generated", "destructive", "handwritten"),
     ),
 ]  # fmt: skip
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", help="Kind of work, picks the model; 'hard-review' is never guessed.",
+        autocompletion=words("planning", "judgment", "structured", "research", "bulk", "hard-review"),
+    ),
+]  # fmt: skip
+Network = Annotated[
+    bool | None, typer.Option("--network/--no-network", help="Whether its agents' tools may use the network.")
+]
 
 
 def _fields(**given: Any) -> dict[str, Any]:
@@ -61,6 +71,8 @@ def add(
     priority: Priority = None,
     tests: Tests = None,
     migration: Migration = None,
+    kind: Kind = None,
+    network: Network = None,
     json: Json = False,
 ) -> None:
     """Add a spec to the end of the queue."""
@@ -71,7 +83,7 @@ def add(
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
         files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
-        priority=priority, tests=tests, migration=migration,
+        priority=priority, tests=tests, migration=migration, kind=kind, network=network,
     )  # fmt: skip
     add_spec(base.store, base.repo.root, spec_id, given)
     _report(json, spec_id, f"added '{spec_id}'")
@@ -90,6 +102,8 @@ def edit(
     priority: Priority = None,
     tests: Tests = None,
     migration: Migration = None,
+    kind: Kind = None,
+    network: Network = None,
     clear: Annotated[list[str] | None, typer.Option("--clear", help="Field to set back to its default.")] = None,
     json: Json = False,
 ) -> None:
@@ -100,7 +114,7 @@ def edit(
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
         files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
-        priority=priority, tests=tests, migration=migration,
+        priority=priority, tests=tests, migration=migration, kind=kind, network=network,
     )  # fmt: skip
     base = wiring.base()
     edit_spec(base.store, spec_id, given, clear or [], base.config.overlap.additive)

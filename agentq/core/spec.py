@@ -22,6 +22,7 @@ from agentq.core import paths, text
 from agentq.core.lifecycle import Stage, Status
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
+KIND_PATTERN = r"^(planning|judgment|structured|research|bulk|hard-review)$"
 MAX_TITLE = 200
 MAX_PATHS = 1000
 MAX_NOTE = 2000
@@ -121,6 +122,10 @@ class Spec(Model):
         description="'generated': agentq writes it, and it may drop nothing; 'destructive': it may; "
         "'handwritten': the agent writes it.",
     )
+    kind: Annotated[str, Field(pattern=KIND_PATTERN)] | None = Field(
+        default=None, description="Kind of work for the models' routes; guessed where it is not said."
+    )
+    network: StrictBool = Field(default=False, description="Whether its agents' tools may use the network.")
 
 
 class Lease(Model):
