@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentq import machine
-from agentq.config import Machine, load
+from agentq.config import load
+from agentq.core.sections import Machine
 from agentq.machine import GB, Hardware, MachineProposal, check, detect, parse_meminfo, propose, render
 
 TOP = Path(__file__).parents[1]

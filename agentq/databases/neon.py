@@ -23,8 +23,8 @@ from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
-from agentq.config import Neon
 from agentq.core.finding import Finding
+from agentq.core.sections import Neon
 from agentq.databases import base, neon_guard
 from agentq.databases.base import Branch, Generation, command_key
 from agentq.databases.neon_api import NeonApi, Timing

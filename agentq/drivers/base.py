@@ -66,8 +66,8 @@ class AgentTask:
     run_id: the agent's processes carry it as AGENTQ_RUN; unique among live runs. env: added to the allowed
     variables. transcript: file that takes stdout; what goes to stderr is beside it (`.err`), if the agent keeps
     them apart. session: the agent's own id of a conversation to go on with, '' for a new one; before: what that
-    conversation had used and cost when it was left. keep: what a compaction must not lose (mission row T15).
-    network: whether the agent's tools may use the network. secrets: values that must not be written anywhere.
+    conversation had used and cost when it was left. context_budget: tokens of context that the spec's author
+    expects, 0: not said. keep: what a compaction must not lose (mission row T15). network: whether the agent's tools may use the network. secrets: values that must not be written anywhere.
     writable: what the agent may write beside its workspace.
     """
 
@@ -82,6 +82,7 @@ class AgentTask:
     brain: Brain = field(default_factory=Brain)
     session: str = ""
     before: Spent = field(default_factory=Spent)
+    context_budget: int = 0
     keep: str = ""
     network: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)

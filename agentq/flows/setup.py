@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agentq import machine
-from agentq.config import MACHINE_FILE, Machine, host_name
+from agentq.config import MACHINE_FILE, host_name
+from agentq.core.sections import Machine
 from agentq.core.spec import json_schema
 from agentq.core.tomltext import dump
 from agentq.errors import UserError

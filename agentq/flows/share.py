@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agentq.config import POLICY_FILE, Shared, policy
+from agentq.config import POLICY_FILE, policy
+from agentq.core.sections import Shared
 from agentq.core.spec import Queue
 from agentq.core.text import ago, plural
 from agentq.errors import ExternalError, Refused

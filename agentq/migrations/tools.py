@@ -12,7 +12,7 @@ _CLASSES = {
 
 
 def tool(name: str, files: tuple[str, ...] = (), upgrade: str = "", generate: str = "", check: str = "") -> Tool:
-    """The tool `name` (one of config.TOOLS but "none"), with the files and commands given in the place of its own.
+    """The tool `name` (sections.TOOLS but "none"), with the files and commands given in the place of its own.
     Raises ConfigError for `command` without its files and commands."""
     made: type[Adapter] = getattr(import_module(f"agentq.migrations.{name}"), _CLASSES[name])
     adapter = made(files, Commands(upgrade, generate, check))

@@ -138,7 +138,7 @@ def test_without_httpx_the_extra_is_named() -> None:
     code = """
 sys.modules["httpx"] = None
 from pathlib import Path
-from agentq.config import Neon
+from agentq.core.sections import Neon
 from agentq.databases.neon import NeonDatabases
 databases = NeonDatabases(Neon(project="p"), Path("/nonexistent"), "DATABASE_URL", {"NEON_API_KEY": "k"})
 [finding] = databases.doctor()

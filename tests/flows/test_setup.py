@@ -10,8 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from agentq.config import Machine, load, policy
+from agentq.config import load, policy
 from agentq.core.document import Reader
+from agentq.core.sections import Machine
 from agentq.core.tomltext import dump
 from agentq.errors import GitError, UserError
 from agentq.flows import detect, setup

@@ -19,7 +19,7 @@ from support.accounts import python, sound
 from support.neon import KEY, PROJECT, NeonServer
 from support.neon_document import checker
 
-from agentq.config import Neon
+from agentq.core.sections import Neon
 from agentq.databases.neon import NeonDatabases
 from agentq.databases.neon_api import Timing
 
