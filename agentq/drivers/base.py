@@ -67,7 +67,8 @@ class AgentTask:
     variables. transcript: file that takes stdout; what goes to stderr is beside it (`.err`), if the agent keeps
     them apart. session: the agent's own id of a conversation to go on with, '' for a new one; before: what that
     conversation had used and cost when it was left. context_budget: tokens of context that the spec's author
-    expects, 0: not said. keep: what a compaction must not lose (mission row T15). network: whether the agent's tools may use the network. secrets: values that must not be written anywhere.
+    expects, 0: not said. keep: what a compaction must not lose (mission row T15). network: whether the agent's
+    tools may use the network. secrets: values that must not be written anywhere.
     writable: what the agent may write beside its workspace.
     """
 
