@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Protocol
 
 from agentq.core.finding import Finding
@@ -31,7 +32,8 @@ class Branch:
     `id` and `name` match `^[a-z][a-z0-9_]{0,50}$`. `url` is a secret ("" without a database), `env` holds it
     under the configured variables: neither appears in the repr. `generation` is the id it was made from.
     `expires_at` is aware. `owner` is the opaque identity of the process that asked for it. `warm`: it was claimed
-    from those kept ready. One without content is of the generation EMPTY.
+    from those kept ready. One without content is of the generation EMPTY. `folder`: where its files are, if it is
+    made of files; whoever uses it writes there.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Branch:
     expires_at: datetime
     owner: str
     warm: bool = field(default=False, compare=False)
+    folder: Path | None = field(default=None, compare=False)
 
 
 class Databases(Protocol):

@@ -175,10 +175,12 @@ class SqliteDatabases:
         return _expiry(meta) > now and alive(meta["owner"])
 
     def _branch(self, name: str, meta: dict[str, str]) -> Branch:
-        url = self._dev.at(self._store.path / "branches" / name / DATA)
+        folder = self._store.path / "branches" / name
+        url = self._dev.at(folder / DATA)
         return Branch(
-            name, name, meta["generation"], url, {self._env: url}, _expiry(meta), meta["owner"], "warm" in meta
-        )
+            name, name, meta["generation"], url, {self._env: url}, _expiry(meta), meta["owner"], "warm" in meta,
+            folder,
+        )  # fmt: skip
 
     def _names(self, prefix: str = "") -> list[str]:
         """Branches of which anything at all exists."""

@@ -64,12 +64,13 @@ class AgentTask:
     """What an agent is asked to do.
 
     run_id: the agent's processes carry it as AGENTQ_RUN; unique among live runs. env: added to the allowed
-    variables. transcript: file that takes stdout; what goes to stderr is beside it (`.err`), if the agent keeps
-    them apart. session: the agent's own id of a conversation to go on with, '' for a new one; before: what that
+    variables. transcript: file that people read; what the agent itself wrote stands beside it (`.ndjson`,
+    `.err`). session: the agent's own id of a conversation to go on with, '' for a new one; before: what that
     conversation had used and cost when it was left. context_budget: tokens of context that the spec's author
     expects, 0: not said. keep: what a compaction must not lose (mission row T15). network: whether the agent's
     tools may use the network. secrets: values that must not be written anywhere.
-    writable: what the agent may write beside its workspace.
+    writable: what the agent may write beside its workspace. reach: (host, port) of its database branch, which
+    tools may reach without the network.
     """
 
     spec_id: str
@@ -88,6 +89,7 @@ class AgentTask:
     network: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
     writable: tuple[Path, ...] = ()
+    reach: tuple[tuple[str, int], ...] = ()
 
 
 # ---------------------------------------------------------------- events: what an agent does, as it does it

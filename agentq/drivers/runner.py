@@ -17,7 +17,18 @@ from agentq.core import redact
 from agentq.core.finding import Finding
 from agentq.core.text import clean
 from agentq.core.usage import Usage
-from agentq.drivers.base import AgentResult, AgentTask, Cause, Event, Limits, UsedTokens, ignore
+from agentq.drivers.base import (
+    AgentResult,
+    AgentTask,
+    Cause,
+    Event,
+    Limits,
+    Retried,
+    Said,
+    UsedTokens,
+    UsedTool,
+    ignore,
+)
 
 MAX_LINE = 16 * 1024 * 1024  # bytes of one event; what is longer is not an event
 VERSION_LIMIT = 20.0  # s for `--version`
@@ -159,13 +170,14 @@ class AgentProgram:
         if not program:
             why = f"'{self.dialect.program}' is not on the PATH"
             return AgentResult("missing", why, 127, 0.0, 0)
-        reader, watch, lines = self.dialect.reader(task), Watch(task.limits), Lines(task.transcript)
-        errors = task.transcript.with_name(task.transcript.name + ".err")
+        raw, errors = task.transcript.with_suffix(".ndjson"), task.transcript.with_suffix(".err")
+        reader, watch, lines = self.dialect.reader(task), Watch(task.limits), Lines(raw)
 
         def listen(*, last: bool = False) -> None:
             for line in lines.new(last=last):
                 for event in reader.feed(line):
                     watch.see(event)
+                    note(task.transcript, event)
                     hear(event)
 
         def ticking() -> None:
@@ -178,7 +190,7 @@ class AgentProgram:
             command = self._wrap(command, task, tuple(home / name for name in self.dialect.folders))
         env = process.clean_env(self.allow, {**task.env, **self.dialect.env(task)})
         outcome = process.run(
-            command, cwd=task.workspace, env=env, output=task.transcript, errors=errors, marker=task.run_id,
+            command, cwd=task.workspace, env=env, output=raw, errors=errors, marker=task.run_id,
             timeout=task.limits.timeout, silence=task.limits.silence, max_output=self._max,
             stop=lambda: stop() or watch.passed or None, tick=ticking,
             secrets=(*task.secrets, *redact.passwords(task.env.values())),
@@ -196,6 +208,23 @@ class AgentProgram:
 
     def _program(self) -> str:
         return shutil.which(self.dialect.program, path=process.clean_env(self.allow, {}).get("PATH")) or ""
+
+
+def note(transcript: Path, event: Event) -> None:
+    """Write an event down for people, as `agentq logs` shows it."""
+    if isinstance(event, Said):
+        text = event.text
+    elif isinstance(event, UsedTool):
+        text = f"[{event.name}] {event.detail}"
+    elif isinstance(event, Retried):
+        text = f"(asks its model again: {event.message or event.status or 'no answer'})"
+    else:
+        return
+    out = capture.append(transcript)
+    try:
+        os.write(out, (text.rstrip() + "\n").encode("utf-8", "replace"))
+    finally:
+        os.close(out)
 
 
 def ended(outcome: process.Outcome) -> AgentResult:
