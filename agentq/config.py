@@ -115,16 +115,19 @@ def load(
     env: Mapping[str, str],
     overrides: Mapping[str, Any] = MappingProxyType({}),
     policy_text: str | None = None,
+    *,
+    models: bool = True,
 ) -> Config:
     """The settings in force below `root`, the top of a checkout. Missing files mean defaults.
 
     `overrides` maps section.key to a value, or to a text as in the environment; None means not given.
-    `policy_text` stands in for agents/config.toml. Raises ConfigError with file and line.
+    `policy_text` stands in for agents/config.toml. Without `models` its buckets, tiers and routes are not looked at:
+    who only decides what is next needs none. Raises ConfigError with file and line.
     """
     policy_text = _read(root / POLICY_FILE, POLICY_FILE) if policy_text is None else policy_text
-    given, models = _policy(policy_text, POLICY_FILE)
+    given, tables = _policy(policy_text, POLICY_FILE, models=models)
     return _build(
-        models,
+        tables,
         given,
         _machine(_read(root / MACHINE_FILE, MACHINE_FILE)),
         _environment(env),
@@ -155,11 +158,11 @@ def _read(path: Path, name: str) -> str:
         raise ConfigError(name, "", "not UTF-8", "save the file as UTF-8", line) from None
 
 
-def _policy(source: str, file: str) -> tuple[list[_Given], "Models | None"]:
+def _policy(source: str, file: str, *, models: bool = True) -> tuple[list[_Given], "Models | None"]:
     data, lines = tomltext.parse(source, file)
     tables = {name: data.pop(name) for name in MODEL_SECTIONS if name in data}
     given = list(_fixed(data, lines, file))
-    if not tables:
+    if not tables or not models:
         return given, None
     from agentq.core import model_settings
 

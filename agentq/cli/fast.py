@@ -52,7 +52,7 @@ def next_json(arguments: list[str]) -> int | None:
         return None
     if hashlib.sha256(data).hexdigest() != mark:
         return None
-    config = settings.load(repo.root, dict(os.environ), {})
+    config = settings.load(repo.root, dict(os.environ), {}, models=False)
     where = config.trunk.remote, config.shared.branch
     if repo.shared_branch(*where) or repo.undecided(*where):
         return None  # the file is only a copy, or nobody knows

@@ -187,6 +187,8 @@ def _imported(project: Project, *args: str) -> set[str]:
 
 
 def test_import_budget(project: Project) -> None:
+    with (project.checkout / "agents" / "config.toml").open("a") as file:
+        file.write('[bucket.b]\n[tier.t]\nbucket = "b"\nmodel = "m"\n[route]\ndefault = ["t"]\n')
     write(project, forty())
     project.agentq("status")  # leaves the mark that the queue is valid
     heavy = {"typer", "pydantic", "rich", "git", "networkx", "filelock", "psutil", "anthropic"}
