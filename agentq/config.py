@@ -121,8 +121,8 @@ def load(
     """The settings in force below `root`, the top of a checkout. Missing files mean defaults.
 
     `overrides` maps section.key to a value, or to a text as in the environment; None means not given.
-    `policy_text` stands in for agents/config.toml. Without `models` its buckets, tiers and routes are not looked at:
-    who only decides what is next needs none. Raises ConfigError with file and line.
+    `policy_text` stands in for agents/config.toml. Without `models` its buckets, tiers and routes are not
+    looked at: who only decides what is next needs none. Raises ConfigError with file and line.
     """
     policy_text = _read(root / POLICY_FILE, POLICY_FILE) if policy_text is None else policy_text
     given, tables = _policy(policy_text, POLICY_FILE, models=models)

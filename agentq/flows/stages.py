@@ -6,7 +6,6 @@ they run afterwards; the tree that is proved is the tree that goes on.
 
 import os
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from agentq.core.lifecycle import Stage
 from agentq.core.overlap import clashes
 from agentq.core.paths import matches_any
 from agentq.core.text import clean, plural
-from agentq.drivers.base import AgentResult, AgentTask, Brain, Limits
+from agentq.drivers.base import AgentResult
 from agentq.errors import DriverError, GitError, Refused
-from agentq.flows import brief, collide, dev, migrate
+from agentq.flows import agents, dev, migrate
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.prepare import prepare_workspace
 from agentq.flows.session import Session, quoted, shown
@@ -48,7 +47,9 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
         env = dict(branch.env)
         if failed := session.prepare(session.workspace, start, env):
             return failed
-        result = _run_agent(session, stage, env)
+        result = agents.run_agent(session, stage, branch, _locked(session))
+        if not isinstance(result, AgentResult):
+            return result
         tree = _after_agent(session, stage, start, result)
     if not isinstance(tree, str):
         return tree
@@ -64,45 +65,6 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
     if isinstance(proved, Proved | Failed):
         return replace(proved, tokens=result.tokens, cost=result.cost or 0.0)
     return proved
-
-
-def _run_agent(session: Session, stage: Stage, env: Mapping[str, str]) -> AgentResult:
-    services, entry = session.services, session.entry
-    queue = services.store.read().queue
-    rules = session.rules
-    tests = _locked(session)
-    facts = {
-        "others": brief.others_in_progress(queue, entry.id),
-        "test_command": rules.commands.test or "not configured",
-        "verify_commands": "; ".join(rules.commands.verify),
-        "tests": shown([change.path for change in tests], 200) or "none",
-        "commit_rule": "Commit your work with git when it is done and leave nothing uncommitted."
-        if services.config.agent.commit == "agent"
-        else "Leave your work in the files; it is committed for you.",
-        "database_env": rules.database.env if env else "(no database)",
-        "previous": f"\nPrevious attempt failed: {entry.problem}\n" if entry.problem else "",
-    }
-    prompt = session.evidence.folder / f"{stage}-prompt.md"
-    told = brief.brief(services.repo.root, stage, entry, facts)
-    prompt.write_text(told, encoding="utf-8", errors="replace")
-    transcript = session.evidence.log(stage)
-    session.live = services.runs.update(session.live, stage=stage, transcript=str(transcript))
-    task = AgentTask(
-        spec_id=entry.id, stage=stage, run_id=session.live.marker, workspace=session.workspace,
-        prompt_file=prompt, transcript=transcript, env={**session.environment(env), "AGENTQ_STAGE": stage},
-        brain=Brain(services.config.agent.model),
-        limits=Limits(
-            services.config.agent.timeout_for(entry.type), services.config.agent.silence_minutes * 60
-        ),
-    )  # fmt: skip
-    session.say("agent-started", stage=stage, transcript=str(transcript))
-    with collide.watching(session) as tick:
-        result = services.driver.run(task, stop=services.stop, tick=tick)
-    session.say(
-        "agent-ended", stage=stage, outcome=result.outcome, summary=result.summary,
-        seconds=round(result.seconds, 1), leftovers=result.leftovers,
-    )  # fmt: skip
-    return result
 
 
 def _after_agent(session: Session, stage: Stage, start: str, result: AgentResult) -> str | Failed | Interrupted:
