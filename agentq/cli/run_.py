@@ -22,6 +22,7 @@ from agentq.errors import ExitCode, Refused, UserError
 
 Worker = Annotated[int, typer.Option("--worker", hidden=True, help="Process that started this one.")]
 _ENDED = {"landed": 0, "stopped": 0, "declined": 0, "failed": 6, "attention": 6, "interrupted": 130}
+_WHY = {"budget": ExitCode.BUDGET, "credentials": ExitCode.CREDENTIALS, "models": ExitCode.ERROR}
 
 
 def next(
@@ -238,7 +239,7 @@ def run_here(
             f"'{spec_id}' is proved and was not pushed: nobody could be asked",
             f"'agentq verify {spec_id} --yes' pushes it",
         )
-    raise typer.Exit(_ENDED[report.ended])
+    raise typer.Exit(_WHY.get(report.why, _ENDED[report.ended]))
 
 
 def _ndjson(event: str, data: dict[str, Any]) -> None:

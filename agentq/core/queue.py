@@ -286,6 +286,11 @@ def fail(
     return _replace(queue, _changed(entry, update))
 
 
+def account(queue: Queue, spec_id: str, epoch: int, stage: Stage, tokens: int, cost: float) -> Queue:
+    """What an attempt took that was broken off: it is neither proved nor failed, and was paid for all the same."""
+    return _replace(queue, spent(owned(queue, spec_id, epoch), stage, 0.0, tokens, cost))
+
+
 def retry(queue: Queue, spec_id: str, back_to: str = "") -> Queue:
     """A person decided: the failures are forgiven and the stage may begin again; `back_to` 'implement' sends
     a spec whose verification failed back to its agent, with what failed."""

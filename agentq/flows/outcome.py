@@ -5,6 +5,9 @@ from typing import Literal
 
 from agentq.core.lifecycle import Stage
 
+# What a person must see to when it is not about the work: an exit code of its own each.
+Why = Literal["", "budget", "credentials", "models"]
+
 
 @dataclass(frozen=True)
 class Proved:
@@ -20,7 +23,7 @@ class Proved:
 class Failed:
     """The stage's proof does not hold. `attention`: what a person must decide at once, or '' when another
     attempt may help. `charged`: the queue counts this failure already. `unready`: nothing was tested,
-    since what comes before the tests failed."""
+    since what comes before the tests failed. `why`: what else than the work is at fault."""
 
     problem: str
     hint: str = ""
@@ -29,13 +32,19 @@ class Failed:
     unready: bool = False
     tokens: int = 0
     cost: float = 0.0
+    why: Why = ""
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """Somebody asked to stop; the work is saved and the stage may begin again."""
+    """Somebody asked to stop, or no model may be asked; the work is saved and the stage may begin again. tokens,
+    cost: what the attempt took all the same."""
 
     reason: str
+    hint: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+    why: Why = ""
 
 
 StageOutcome = Proved | Failed | Interrupted
@@ -54,3 +63,4 @@ class RunReport:
     landed: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    why: Why = ""

@@ -42,7 +42,7 @@ def run_spec(services: Services, spec_id: str, *, last: Stage = "verify", confir
             report = _fenced(session, last, confirm)
     return RunReport(
         report.spec, report.ended, report.stage, report.problem, report.hint, report.landed,
-        round(services.clock.monotonic() - started, 2), report.notes,
+        round(services.clock.monotonic() - started, 2), report.notes, report.why,
     )  # fmt: skip
 
 
@@ -180,9 +180,9 @@ def _stages(session: Session, last: Stage, confirm: Confirm) -> RunReport:
         if isinstance(outcome, Declined):
             return RunReport(session.id, "declined", stage, "you said no; nothing was pushed")
         if isinstance(outcome, Interrupted):
-            return RunReport(
-                session.id, "interrupted", stage, outcome.reason, f"'agentq run {session.id}' goes on"
-            )
+            spent(session, outcome, stage, seconds)
+            hint = outcome.hint or f"'agentq run {session.id}' goes on"
+            return RunReport(session.id, "interrupted", stage, outcome.reason, hint, why=outcome.why)
         if isinstance(outcome, Proved) and outcome.landed:
             return RunReport(session.id, "landed", stage, landed=outcome.landed, notes=tuple(notes))
         spent(session, outcome, stage, seconds)
@@ -192,7 +192,9 @@ def _stages(session: Session, last: Stage, confirm: Confirm) -> RunReport:
             session.say("stage-failed", stage=stage, problem=outcome.problem, hint=outcome.hint)
             if session.entry.attention:
                 hint = outcome.hint or f"'agentq show {session.id}'"
-                return RunReport(session.id, "attention", stage, outcome.problem, hint, notes=tuple(notes))
+                return RunReport(
+                    session.id, "attention", stage, outcome.problem, hint, notes=tuple(notes), why=outcome.why
+                )
             if session.services.stop():
                 return RunReport(session.id, "interrupted", stage, outcome.problem, f"'agentq run {session.id}'")
             continue

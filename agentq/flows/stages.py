@@ -294,6 +294,12 @@ def spent(session: Session, outcome: StageOutcome, stage: Stage, seconds: float)
         )
     elif isinstance(outcome, Failed) and outcome.charged:
         session.refresh(services.store.read().queue)
+    elif isinstance(outcome, Interrupted) and (outcome.tokens or outcome.cost):
+        session.update(
+            lambda queue: transitions.account(
+                queue, session.id, session.epoch, stage, outcome.tokens, outcome.cost
+            )
+        )
     elif isinstance(outcome, Failed):
         session.update(
             lambda queue: transitions.fail(
