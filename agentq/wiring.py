@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from agentq import config as settings
 from agentq import machine, process, repository
 from agentq.config import Config
+from agentq.core.text import did_you_mean
 from agentq.errors import ConfigError, ExternalError, Refused, UserError
 from agentq.repository import Repository
 from agentq.store.runs import Runs
 
 if TYPE_CHECKING:
     from agentq.databases.base import Databases
-    from agentq.drivers.base import Driver
+    from agentq.drivers.base import AgentTask, Driver
+    from agentq.drivers.runner import Wrap
     from agentq.flows.advise import Situation
     from agentq.flows.heart import Machines
     from agentq.flows.services import Base, Observer, Services
@@ -186,7 +188,7 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
     return Services(
         repo=repo, config=config, store=made.store, runs=made.runs, mirror=mirror,
         workspaces=Workspaces(root, mirror), databases=databases(repo, config, root, background=True),
-        driver=driver(config), clock=SystemClock(),
+        driver=driver(config, readable=(root / "mirror.git",)), clock=SystemClock(),
         owner=process.identity(os.getpid()) or "", identity=_identity(repo),
         observer=observer or silent, stop=stops or (lambda: None), machines=machines(made),
     )  # fmt: skip
@@ -288,12 +290,60 @@ _PROVIDERS: dict[str, Callable[[Repository, Config, Path], "Databases"]] = {
 }  # fmt: skip
 
 
-def driver(config: Config) -> "Driver":
-    from agentq.drivers.command import CommandDriver
+_DRIVERS = {
+    "command": "agentq.drivers.command:CommandDriver", "claude": "agentq.drivers.claude:Claude",
+    "codex": "agentq.drivers.codex:Codex", "gemini": "agentq.drivers.gemini:Gemini",
+    "opencode": "agentq.drivers.opencode:Opencode", "aider": "agentq.drivers.aider:Aider",
+    "builtin": "agentq.drivers.builtin:Builtin",
+}  # fmt: skip
 
-    if config.agent.driver != "command":
-        raise UserError(f"there is no driver '{config.agent.driver}'", "this version has 'command'")
-    return CommandDriver(config.agent.command, config.agent.env)
+
+def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "Driver":
+    """The driver `name`, or the configured one. readable: what its agents must see, wherever it lies. Raises
+    UserError for one that is not there, Refused where a sandbox is required and there is none."""
+    from agentq.drivers.command import CommandDriver
+    from agentq.drivers.runner import AgentProgram
+
+    name = name or config.agent.driver
+    made = _load(_DRIVERS.get(name, name))
+    wrap = _walls(config, readable)
+    if made is CommandDriver:
+        return CommandDriver(config.agent.command, config.agent.env, wrap=wrap)
+    chosen: Any = made()
+    return chosen if hasattr(chosen, "run") else AgentProgram(chosen, config.agent.env, wrap=wrap)
+
+
+def _load(place: str) -> Any:
+    """The class that `module:Class` names."""
+    import importlib
+
+    module, _, name = place.partition(":")
+    if not name:
+        hint = did_you_mean(place, _DRIVERS) or f"known: {', '.join(_DRIVERS)}, or module:Class"
+        raise UserError(f"there is no driver '{place}'", hint)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"the driver '{place}' cannot be loaded: {error}", "is its package installed here?"
+        ) from None
+
+
+def _walls(config: Config, readable: tuple[Path, ...]) -> "Wrap":
+    """Puts an agent as a whole into the sandbox. It thinks over the network, so that stays."""
+    from agentq.sandbox import Walls, find
+
+    sandbox, chosen = find(config.sandbox.use), config.sandbox  # type: ignore[arg-type]
+    writable = tuple(Path(folder).expanduser() for folder in chosen.writable)
+    seen = (*readable, *(Path(folder).expanduser() for folder in chosen.readable))
+
+    def wrap(command: list[str], task: "AgentTask", folders: tuple[Path, ...]) -> list[str]:
+        walls = Walls(
+            task.workspace, (*folders, *writable, *task.writable), (*seen, task.prompt_file), network=True
+        )
+        return sandbox.wrap(command, walls)
+
+    return wrap
 
 
 def recording(show: "Observer") -> "Observer":

@@ -11,6 +11,7 @@ from agentq.core import redact
 from agentq.core.finding import Finding
 from agentq.core.text import did_you_mean, one_line
 from agentq.drivers.base import AgentResult, AgentTask, Ending, Event, ignore
+from agentq.drivers.runner import Wrap, missing, walled
 from agentq.errors import ConfigError
 
 PLACEHOLDERS = ("prompt_file", "workspace", "model")
@@ -24,18 +25,23 @@ class CommandDriver:
     """Runs `command` in the workspace. {prompt_file}, {workspace} and {model} are filled in per argument.
 
     command: arguments, or a text that is split as by a shell (quotes, no expansion). allow: names (globs) of
-    variables the agent may see beside process.BASE_ENV. Raises ConfigError for a template that cannot be
-    used; for an empty one only when it is needed.
+    variables the agent may see beside process.BASE_ENV. wrap: puts the agent into a sandbox. Raises ConfigError
+    for a template that cannot be used; for an empty one only when it is needed.
     """
 
     name = "command"
 
     def __init__(
-        self, command: str | tuple[str, ...], allow: Iterable[str] = (), max_output: int = process.MAX_OUTPUT
+        self,
+        command: str | tuple[str, ...],
+        allow: Iterable[str] = (),
+        max_output: int = process.MAX_OUTPUT,
+        wrap: Wrap | None = None,
     ) -> None:
         self.template = _split(command)
         self.allow = (*process.BASE_ENV, *allow)
         self.max_output = max_output
+        self._wrap = wrap
         for argument in self.template:
             for word in _PLACEHOLDER.findall(argument):
                 if word not in PLACEHOLDERS:
@@ -62,10 +68,15 @@ class CommandDriver:
         tick: Callable[[], None],
         hear: Callable[[Event], None] = ignore,  # noqa: ARG002 (its output has no known form)
     ) -> AgentResult:
+        command, env = self.arguments(task.prompt_file, task.workspace, task.brain.model), self._env(task.env)
+        if self._wrap:
+            if (why := missing(command[0], task.workspace, env)) is not None:
+                return why
+            command = self._wrap(command, task, ())
         outcome = process.run(
-            self.arguments(task.prompt_file, task.workspace, task.brain.model),
+            command,
             cwd=task.workspace,
-            env=self._env(task.env),
+            env=env,
             output=task.transcript,
             marker=task.run_id,
             timeout=task.limits.timeout,
@@ -75,6 +86,8 @@ class CommandDriver:
             tick=tick,
             secrets=(*task.secrets, *redact.passwords(task.env.values())),
         )
+        if self._wrap:
+            walled(outcome)
         ended: Ending = "done" if outcome.returncode == 0 else "failed"
         return AgentResult(
             outcome=ended if outcome.kind == "exited" else outcome.kind,

@@ -29,7 +29,10 @@ from agentq.drivers.base import (
     UsedTool,
     ignore,
 )
+from agentq.errors import DriverError
 
+# Puts a command into a sandbox: the command, its task, the agent's own folders.
+Wrap = Callable[[list[str], AgentTask, tuple[Path, ...]], list[str]]
 MAX_LINE = 16 * 1024 * 1024  # bytes of one event; what is longer is not an event
 VERSION_LIMIT = 20.0  # s for `--version`
 
@@ -140,7 +143,7 @@ class AgentProgram:
         dialect: Dialect,
         allow: Iterable[str] = (),
         *,
-        wrap: Callable[[list[str], AgentTask, tuple[Path, ...]], list[str]] | None = None,
+        wrap: Wrap | None = None,
         max_output: int = process.MAX_OUTPUT,
     ) -> None:
         self.dialect, self.allow, self._wrap, self._max = dialect, (*process.BASE_ENV, *allow), wrap, max_output
@@ -195,6 +198,8 @@ class AgentProgram:
             stop=lambda: stop() or watch.passed or None, tick=ticking,
             secrets=(*task.secrets, *redact.passwords(task.env.values())),
         )  # fmt: skip
+        if self._wrap and not self.dialect.confines:
+            walled(replace(outcome, tail=capture.tail(errors)))
         listen(last=True)
         result = reader.verdict(outcome, clean(capture.tail(errors)))
         if outcome.kind == "stopped" and watch.passed and outcome.reason == clean(watch.passed):
@@ -208,6 +213,25 @@ class AgentProgram:
 
     def _program(self) -> str:
         return shutil.which(self.dialect.program, path=process.clean_env(self.allow, {}).get("PATH")) or ""
+
+
+def missing(program: str, workspace: Path, env: dict[str, str]) -> AgentResult | None:
+    """The result of an agent whose program cannot be started: inside walls the start itself would not tell."""
+    where = workspace / program if "/" in program else shutil.which(program, path=env.get("PATH"))
+    if where and os.access(where, os.X_OK) and Path(where).is_file():
+        return None
+    there = bool(where) and Path(str(where)).exists()
+    why = clean(f"{program}: {'Permission denied' if there else 'No such file or directory'}")
+    return AgentResult("missing", why, 126 if there else 127, 0.0, 0)
+
+
+def walled(outcome: process.Outcome) -> None:
+    """Raises DriverError when the walls could not be made: then no agent has run."""
+    if outcome.kind == "exited" and outcome.returncode == 125:
+        last = (outcome.tail.splitlines() or ["no reason given"])[-1]
+        raise DriverError(
+            f"the sandbox could not be made: {last}", "'agentq doctor'; [sandbox] use decides about it"
+        )
 
 
 def note(transcript: Path, event: Event) -> None:

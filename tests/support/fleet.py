@@ -138,6 +138,7 @@ def _contents(host: Host, plan: dict[str, dict[str, Any]]) -> None:
                         str(host.scripts / "plan.json")])  # fmt: skip
     (top / "agents" / "config.toml").write_text(
         f'[commands]\nverify = ["{sys.executable} -I -S check.py"]\n'
+        '[sandbox]\nuse = "off"\n'
         f"[agent]\ncommand = {agent}\ntimeout_minutes = 2\ntimeouts = {{ implementation = 2 }}\n"
         '[overlap]\nadditive = ["router.txt"]\n'
     )

@@ -157,13 +157,15 @@ def build(root: Path, *, config: str = "", machine: str = "", instances: int = 4
     (checkout / "run_tests.py").write_text(RUN_TESTS)
     (checkout / "run_all.py").write_text(RUN_ALL)
     (checkout / ".gitignore").write_text(".machine\nagents/queue.json\n*.pyc\nignored/\n")
+    # Agents of tests leave signs beside the project; what walls do is tested where walls are asked for.
+    walls = "" if "[sandbox]" in config else '[sandbox]\nuse = "off"\n'
     agent = json.dumps([sys.executable, str(scripts / "agent.py"), "{prompt_file}", str(scripts)])
     (checkout / "agents" / "config.toml").write_text(
         f"""{config if config.lstrip().startswith("[trunk]") else ""}
 [commands]
 test = "{sys.executable} run_tests.py {{files}}"
 verify = ["{sys.executable} run_all.py"]
-[agent]
+{walls}[agent]
 command = {agent}
 timeout_minutes = 1
 timeouts = {{ implementation = 1 }}

@@ -1,0 +1,240 @@
+"""The one SQLite file in which all processes of a host share what models cost and how they are.
+
+Invariants: a change is one transaction, alone, whatever dies when; what cannot be read is never taken for empty,
+and nothing is written to it; a file that is there was complete when it came there.
+
+Traps: closing any descriptor of an SQLite file drops the locks its process has on it, so nothing here opens the
+file but SQLite. A connection does not survive a fork. A `-wal` without its file would be played into a new one.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agentq import process
+from agentq.errors import StoreError
+from agentq.models.clock import Clock, Moment
+from agentq.models.schema import APPLICATION, SCHEMA, VERSION
+from agentq.repository import private_dir
+
+BUSY = 30.0  # s to wait for other processes; a change takes about a millisecond
+_TOLD = 1.0  # s after which the line of time is written down again
+_FULL = {"SQLITE_FULL"}
+_HINTS = {
+    "NOTADB": "restore it from a copy; or move it away with its -wal and -shm, and totals begin at zero",
+    "CORRUPT": "restore it from a copy; or move it away with its -wal and -shm, and totals begin at zero",
+    "BUSY": "another process holds it; see which agentq processes hang, then try again",
+    "LOCKED": "another process holds it; see which agentq processes hang, then try again",
+    "CANTOPEN": "check that the file and its folder can be read and written",
+    "READONLY": "check that the file and its folder can be read and written",
+    "PERM": "check that the file and its folder can be read and written",
+    "IOERR": "check the free space and the health of the disk",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An open transaction. now: one moment for all of it."""
+
+    connection: sqlite3.Connection
+    now: Moment
+
+    def run(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        return self.connection.execute(sql, args)
+
+    def one(self, sql: str, *args: Any) -> Sequence[Any] | None:
+        found: Sequence[Any] | None = self.connection.execute(sql, args).fetchone()
+        return found
+
+
+class Book:
+    """Safe to share between threads, and between processes by its path. path: made on first use, 0600.
+
+    All methods here and in what is built on it raise StoreError. boot: a word for this run of the host.
+    """
+
+    def __init__(self, path: Path, clock: Clock, *, boot: str = "", busy: float = BUSY) -> None:
+        self.path, self._clock, self._boot, self._busy = path, clock, boot or process.boot(), busy
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._pid, self._durable, self._inherited = 0, False, list[sqlite3.Connection]()
+
+    def __enter__(self) -> "Book":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None and self._pid == os.getpid():
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[Page]:
+        """One change, alone on this host; nothing of it when the block raises. durable: on the disk when the
+        block is left; otherwise a power cut may undo the newest changes, in order."""
+        with self._lock, self._telling():
+            connection = self._open()
+            if durable != self._durable:
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield Page(connection, self._moment(connection, write=True))
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[Page]:
+        """A consistent look that waits for nobody."""
+        with self._lock, self._telling():
+            connection = self._open()
+            connection.execute("BEGIN")
+            try:
+                yield Page(connection, self._moment(connection, write=False))
+            finally:
+                _roll_back(connection)
+
+    def problems(self) -> list[str]:
+        """What SQLite finds wrong with the whole file; takes a second per some hundred megabytes."""
+        with self.read() as page:
+            found = [str(row[0]) for row in page.run("PRAGMA quick_check(20)")]
+        return [] if found == ["ok"] else found
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self._pid != os.getpid():
+            self._inherited.append(self._connection)  # a fork's: to close it would drop the parent's locks
+            self._connection = None
+        if self._connection is None:
+            self._create()
+            connection = _connect(self.path, self._busy)
+            try:
+                _recognise(connection, self.path)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._pid, self._durable = connection, os.getpid(), False
+        return self._connection
+
+    def _create(self) -> None:
+        """Put a complete file where none is; whoever comes second takes the first one's."""
+        try:
+            private_dir(self.path.parent)
+            if self.path.exists():
+                return
+            if self.path.with_name(self.path.name + "-wal").exists():
+                raise StoreError(
+                    f"{self.path} is gone, but its -wal is there",
+                    "restore the file; or move -wal and -shm away too, and totals begin at zero",
+                )
+            new = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+            new.unlink(missing_ok=True)
+            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+            try:
+                _fill(new)
+                with suppress(FileExistsError):
+                    os.link(new, self.path)
+            finally:
+                new.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: cannot be made ({error.strerror})", "check the folder and the free space"
+            ) from error
+
+    def _moment(self, connection: sqlite3.Connection, *, write: bool) -> Moment:
+        wall, mono = self._clock.now(), self._clock.monotonic()
+        stamp = wall.timestamp()
+        row = connection.execute("SELECT boot, offset, at, wall FROM clock").fetchone()
+        boot, offset, last, told = row or ("", 0.0, stamp, stamp)
+        if boot == self._boot:
+            at = max(offset + mono, last)
+        else:
+            at = last + max(0.0, stamp - told)
+            offset = at - mono
+        if write and (boot != self._boot or at - last >= _TOLD):
+            connection.execute(
+                "INSERT OR REPLACE INTO clock (one, boot, offset, at, wall) VALUES (1, ?, ?, ?, ?)",
+                (self._boot, offset, at, stamp),
+            )
+        return Moment(wall, at)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if _word(error) in ("CORRUPT", "NOTADB", "IOERR"):
+                self.close()
+            raise _failed(self.path, error) from error
+
+
+def iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _connect(path: Path, busy: float) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, timeout=busy, isolation_level=None, check_same_thread=False, uri=True)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _recognise(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreError for a file that is not a book, or of another version."""
+    made_by = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if made_by != APPLICATION:
+        raise StoreError(
+            f"{path} is not agentq's book of costs (it is empty, or another program's)", _HINTS["NOTADB"]
+        )
+    if version != VERSION:
+        newer = version > VERSION
+        raise StoreError(
+            f"{path} has version {version}, this agentq knows {VERSION}",
+            "upgrade agentq" if newer else "run the newest agentq once",
+        )
+
+
+def _fill(path: Path) -> None:
+    """A book with nothing in it, closed and on the disk."""
+    try:
+        connection = _connect(path, BUSY)
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+            connection.execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise _failed(path, error) from error
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _word(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return name.removeprefix("SQLITE_").split("_")[0]
+
+
+def _failed(path: Path, error: sqlite3.Error) -> StoreError:
+    word = _word(error)
+    if word == "FULL":
+        return StoreError(
+            f"{path}: not written, the disk is full", "free some space, then try again", retryable=True
+        )
+    doing = "cannot be read" if word in ("NOTADB", "CORRUPT") else "not written"
+    return StoreError(f"{path}: {doing} ({error})", _HINTS.get(word, ""), retryable=word in ("BUSY", "LOCKED"))
