@@ -19,12 +19,16 @@ from agentq.repository import Repository
 from agentq.store.runs import Runs
 
 if TYPE_CHECKING:
+    from agentq.core.models import Tier
+    from agentq.core.spec import Spec
     from agentq.databases.base import Databases
     from agentq.drivers.base import AgentTask, Driver
     from agentq.drivers.runner import Wrap
     from agentq.flows.advise import Situation
     from agentq.flows.heart import Machines
-    from agentq.flows.services import Base, Observer, Services
+    from agentq.flows.services import Base, Observer, Services, Thinking
+    from agentq.models.book import Book
+    from agentq.models.choose import Chooser
     from agentq.store.base import QueueStore
     from agentq.trunk.branch import QueueBranch
 
@@ -188,7 +192,7 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
     return Services(
         repo=repo, config=config, store=made.store, runs=made.runs, mirror=mirror,
         workspaces=Workspaces(root, mirror), databases=databases(repo, config, root, background=True),
-        driver=driver(config, readable=(root / "mirror.git",)), clock=SystemClock(),
+        driver=driver(config, readable=(root / "mirror.git",)), thinking=thinking(made), clock=SystemClock(),
         owner=process.identity(os.getpid()) or "", identity=_identity(repo),
         observer=observer or silent, stop=stops or (lambda: None), machines=machines(made),
     )  # fmt: skip
@@ -288,6 +292,67 @@ def _url(config: Config) -> str:
 _PROVIDERS: dict[str, Callable[[Repository, Config, Path], "Databases"]] = {
     "none": _none, "sqlite": _sqlite, "postgres": _postgres, "neon": _neon, "command": _command,
 }  # fmt: skip
+
+
+def book() -> "Book":
+    """What all processes of this host share about models and money."""
+    from agentq.models.book import Book
+    from agentq.models.clock import HostClock
+
+    return Book(_state_home(os.environ) / "models.sqlite", HostClock())
+
+
+def chooser(config: Config, pages: "Book | None" = None) -> "Chooser":
+    """Budgets, buckets and breakers as the settings want them, over the host's book."""
+    from agentq.core.breaker import Rules
+    from agentq.core.budget import Budgets
+    from agentq.core.models import Models
+    from agentq.core.pace import Thresholds
+    from agentq.models.breakers import Breakers
+    from agentq.models.buckets import Buckets
+    from agentq.models.choose import Chooser
+    from agentq.models.gate import Gate
+    from agentq.models.ledger import Ledger
+
+    pages, models, pace = pages or book(), config.models or Models(), config.pace
+    budgets = Budgets(config.budget.spec_dollars, config.budget.day_dollars, type_tokens=config.budget.tokens)
+    gate = Gate(Buckets(pages, models.buckets), Breakers(pages, Rules(pace.failures, pace.open_seconds)))
+    thresholds = Thresholds(pace.overflow_at, pace.pace_at)
+
+    def unusable(tier: "Tier") -> str:
+        bucket = models.buckets.get(tier.bucket)
+        name = bucket.key_env if bucket else ""
+        return f"the variable {name} is not set" if name and not os.environ.get(name) else ""
+
+    return Chooser(Ledger(pages, budgets, models.buckets), gate, thresholds, SystemClock().now, unusable)
+
+
+def thinking(made: "Base") -> "Thinking":
+    """Which model does what, and at what price."""
+    from agentq.core.models import Models
+    from agentq.flows.services import Thinking
+    from agentq.models.choose import plain
+
+    config, models = made.config, made.config.models or Models()
+    _, alone = plain(config.agent.driver, config.agent.model)
+
+    def route(entry: "Spec") -> "tuple[tuple[Tier, ...], str]":
+        if not models.tiers:
+            return (alone,), ""
+        names = models.routes.get(entry.kind or "default") or models.routes.get("default") or tuple(models.tiers)
+        return tuple(models.tiers[name] for name in names), ""
+
+    def chosen(tier: "Tier") -> "Driver | None":
+        same = tier.driver in ("", config.agent.driver)
+        return None if same else driver(config, tier.driver, (made.workspaces / "mirror.git",))
+
+    return Thinking(
+        chooser(config),
+        models,
+        route,
+        chosen,
+        lambda bucket: os.environ.get(bucket.key_env, "") if bucket.key_env else "",
+    )
 
 
 _DRIVERS = {

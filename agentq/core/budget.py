@@ -60,7 +60,8 @@ class Line:
         return max(0, self.total - self.in_use - self.allocated)
 
     def said(self, amount: int) -> str:
-        return f"${amount / NANO:,.2f}" if self.unit == "dollars" else f"{amount:,} {self.unit}"
+        """An amount of this line, without its unit unless that is dollars."""
+        return f"${amount / NANO:,.2f}" if self.unit == "dollars" else f"{amount:,}"
 
     @property
     def title(self) -> str:
@@ -81,10 +82,11 @@ class Denied:
     @property
     def reason(self) -> str:
         line = self.line
+        unit = "" if line.unit == "dollars" else f" {line.unit}"
         held = f", {line.said(line.allocated)} held by running work" if line.allocated else ""
-        wanted = f"; {line.said(self.wanted)} wanted" if self.wanted else ""
+        wanted = f", {line.said(self.wanted)} wanted" if self.wanted else ""
         until = f"; frees at {line.frees:%Y-%m-%d %H:%M} UTC" if line.frees else ""
-        return f"{line.title}: {line.said(line.in_use)} of {line.said(line.total)} used{held}{wanted}{until}"
+        return f"{line.title}: {line.said(line.in_use)} of {line.said(line.total)}{unit} used{held}{wanted}{until}"
 
 
 def check(lines: Iterable[Line], wanted: Mapping[Unit, int]) -> Denied | None:
@@ -97,10 +99,10 @@ def check(lines: Iterable[Line], wanted: Mapping[Unit, int]) -> Denied | None:
 
 
 def grow(lines: Sequence[Line], hold: int, need: int) -> int:
-    """What a run holds for its next request: what it holds already, and up to `need` of what is still free in
-    all `lines` (of one unit; its hold is among their `allocated`)."""
+    """What a run holds for its next request: `need`, if what is still free in all `lines` has room for that (they
+    are of one unit; its hold is among their `allocated`); otherwise what it holds already."""
     free = min((line.available for line in lines), default=need)
-    return hold + max(0, min(need - hold, free))
+    return need if hold < need <= hold + free else hold
 
 
 def day(now: datetime, zone: tzinfo) -> tuple[datetime, datetime]:

@@ -8,11 +8,11 @@ words.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentq.core.tests_config import Rule, rules_of
 from agentq.core.tests_files import is_golden, is_run, is_test, reader_of
-from agentq.core.tests_shape import MAX_BYTES, NOTHING, Case, Check, Shape, Unreadable, checks_of
+from agentq.core.tests_shape import EXACT, MAX_BYTES, NOTHING, Case, Check, Shape, Unreadable, checks_of
 from agentq.core.text import clean, plural
 
 SAME_TEST = 0.5  # share of lines two tests have in common that are one test under two names
@@ -101,8 +101,6 @@ def _side(versions: Iterable[Version], which: str, globs: Sequence[str]) -> _Sid
 
 
 def _uncollected(case: Case) -> Case:
-    from dataclasses import replace
-
     return replace(case, collected=False)
 
 
@@ -138,31 +136,32 @@ def _settings(one: Version, commands: Sequence[str]) -> Iterable[Weakening]:
     before = rules_of(one.path, one.old or b"", commands)
     if before is None:
         return
-    after = rules_of(one.path, one.new or b"", commands) if one.new is not None else []
+    after = rules_of(one.path, one.new or b"", commands) if not one.link else None
     if after is None:
         yield Weakening(one.path, 0, "settings", "it cannot be read any more")
         return
-    had = {(rule.name, rule.text): rule for rule in before}
-    levels = {rule.name: rule for rule in before}
+    known, texts = {rule.name: rule for rule in before}, {(rule.name, rule.text) for rule in before}
     for rule in after:
-        yield from _rule(one.path, rule, levels.get(rule.name), (rule.name, rule.text) in had)
+        if (rule.name, rule.text) in texts:
+            continue
+        if text := _lowered(rule, known.get(rule.name)):
+            yield Weakening(one.path, rule.line, "settings", clean(text), stops=not rule.notes)
     names = {rule.name for rule in after}
     for rule in before:
         if rule.needed and rule.name not in names:
             yield Weakening(one.path, rule.line, "settings", f"removed: {clean(rule.said)}", gone=True)
 
 
-def _rule(path: str, rule: Rule, before: Rule | None, same: bool) -> Iterable[Weakening]:
-    if same:
-        return
+def _lowered(rule: Rule, before: Rule | None) -> str:
+    """How a rule that is new or changed lowers the bar; '' if it does not."""
     if rule.level is not None and before is not None and before.level is not None:
-        if rule.level < before.level:
-            text = f"{rule.name} lowered from {before.level:g} to {rule.level:g}"
-            yield Weakening(path, rule.line, "settings", clean(text))
-    elif rule.loosens:
-        yield Weakening(path, rule.line, "settings", clean(rule.said))
-    elif rule.needed and before is not None and before.text != rule.text:
-        yield Weakening(path, rule.line, "settings", clean(f"changed: {rule.said}"))
+        return f"{rule.name} lowered from {before.level:g} to {rule.level:g}" if rule.level < before.level else ""
+    if rule.narrows:
+        gone = [part for part in before.narrows if part not in rule.narrows] if before else []
+        return f"only these count now: {rule.said}" if before is None or gone else ""
+    if rule.loosens:
+        return rule.said
+    return f"changed: {before.said}" if rule.needed and before is not None else ""
 
 
 class _Review:
@@ -381,8 +380,8 @@ class _Review:
         room.sort(key=lambda one: -_rank(one, subjects))
         for check, other in zip(strong, room, strict=False):
             self.gone[check.text] -= 1
-            if _rank(other, subjects) < check.rank - (1 if check.rank >= 4 and other.rank >= 4 else 0):
-                self._say(twin, case, "weakened", f"demands less: {_was(check, other)}")
+            if _is_less(check, other, subjects):
+                self._say(twin, replace(case, line=other.line), "weakened", f"demands less: {_was(check, other)}")
                 return
         if len(strong) > len(room):
             always = next((one for one in added if not one.rank), None)
@@ -430,6 +429,15 @@ def _take(checks: list[Check], counts: Counter[tuple[str, bool]]) -> list[Check]
 def _rank(check: Check, subjects: set[str]) -> int:
     """`not x` is as good as any check of x that it contradicts."""
     return 5 if check.negated and check.subject in subjects else check.rank
+
+
+def _is_less(check: Check, other: Check, subjects: set[str]) -> bool:
+    """Whether `other` demands less than the `check` whose place it takes. Nearly equal is as good as equal, and
+    ways to say that something is false or empty are equals."""
+    if check.negated and other.negated:
+        return False
+    floor = check.rank - 1 if check.rank == EXACT else check.rank
+    return _rank(other, subjects) < floor
 
 
 def _similar(line: str, others: Sequence[str]) -> bool:

@@ -124,6 +124,8 @@ def _places(node: ast.Call) -> float:
 def _rank(test: ast.expr) -> tuple[int, bool]:
     """(rank, whether it demands that something be false)."""
     match test:
+        case ast.Constant(value=value) if not value:
+            return PARTLY, False  # `assert False`: not to be reached
         case ast.Constant() | ast.JoinedStr() | ast.Lambda() | ast.List() | ast.Tuple() | ast.Dict() | ast.Set():
             return NOTHING, False
         case ast.UnaryOp(op=ast.Not(), operand=ast.Compare(ops=[ast.Eq() | ast.Is()])):
@@ -154,8 +156,8 @@ def _compare(test: ast.Compare) -> tuple[int, bool]:
     if len(test.ops) == 1 and isinstance(right, ast.Constant):
         if right.value is True and rank == EXACT:
             return WEAK, False
-        if right.value in (None, False) and rank == EXACT:
-            return EXACT, False
+        if not right.value and rank == EXACT:
+            return EXACT, True
         if right.value is not None and isinstance(test.ops[0], ast.IsNot):
             return WEAK, False
     return rank, False

@@ -41,8 +41,9 @@ class _Reader:
     def __post_init__(self) -> None:
         if self.language == "go":
             for number, line in enumerate(self.source.split("\n"), 1):
-                if line.startswith("//go:build") or line.startswith("// +build"):
-                    self.shape.switches[f"'{line.strip()}' builds the whole file on a condition"] = number
+                if line.startswith(("//go:build", "// +build")):
+                    never = " never" if line.split()[1:] == ["ignore"] else ""
+                    self.shape.switches[f"a build constraint{never} leaves out the whole file"] = number
                 elif line and not line.startswith("//"):
                     break
         for name, marks, head, begin in self._functions():
@@ -211,6 +212,8 @@ class _Reader:
         owner = code.at(at - 2) if code.at(at - 1) in (".", "::", ">") else ""
         if owner == "-":
             owner = "this"
+        if token.text == "panic" and self.language == "go":
+            return None
         asserts = _ASSERT.match(token.text) or owner in ("assert", "require", "Assert", "is", "qt", "c")
         if not asserts or (not _ASSERT.match(token.text) and owner in ("is", "c")):
             return None

@@ -259,8 +259,11 @@ class _Reader:
     ) -> Check:
         code = self.code
         text, line = code.text(at, end), code.all[at].line
-        if dotted:
-            return Check(f".{text}", EXACT, line)
+        if dotted:  # a request's `.expect(200, { … }, done)`
+            inside = code.text(groups[0][0] + 1, groups[0][1])
+            return Check(f".{text}", EXACT, line, weight=min(200, 1 + inside.count(",") + inside.count(":")))
+        if names[0] == "should" and code.at(at - 1) == ".":
+            text = code.text(self._operand(at - 1), end)
         inside = [code.text(begin + 1, stop) for begin, stop in groups]
         subject = inside[0].split(",")[0] if inside else ""
         matcher = names[-1]
@@ -280,6 +283,23 @@ class _Reader:
         core, slack = _slack(names, subject, expected)
         weight = max(1, min(200, expected.count(",") + expected.count(":"))) if expected[:1] in ("{", "[", "`") else 1
         return Check(text, rank, line, core, slack, subject, weight=weight)
+
+    def _operand(self, dot: int) -> int:
+        """Where the expression begins that stands before a `.`."""
+        code = self.code
+        closed = {end: begin for begin, end in code.partner.items()} if code.at(dot - 1) in (")", "]", "}") else {}
+        at = dot
+        while at > 0:
+            before = code.all[at - 1]
+            if at - 1 in closed:
+                at = closed[at - 1]
+            elif before.text in (".", "?.") or (before.kind in ("name", "string", "number") and before.text != "return"):
+                at -= 1
+            else:
+                break
+            if code.at(at - 1) in (")", "]") and not closed:
+                closed = {end: begin for begin, end in code.partner.items()}
+        return at
 
     def _swallowed(self, start: int, end: int) -> list[tuple[int, int]]:
         """The blocks of `try` whose `catch` says nothing."""

@@ -51,6 +51,10 @@ class Price:
     long_input: float = 0.0
     long_output: float = 0.0
 
+    @property
+    def known(self) -> bool:
+        return self.input > 0 or self.output > 0
+
     def of(self, usage: Usage) -> float:
         """US dollars for one request."""
         long = bool(self.long_over) and usage.prompt > self.long_over

@@ -4,11 +4,17 @@ model fails it (mission rows T15, P5, P6, N6–N8).
 Invariant: nothing is started that a budget, a breaker or a sleeping bucket forbids.
 """
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from agentq.core.lifecycle import Stage
+from agentq.core.models import Tier
 from agentq.core.text import one_line
+from agentq.core.usage import Usage
 from agentq.databases.base import Branch
 from agentq.drivers.base import (
     AgentResult,
@@ -17,38 +23,205 @@ from agentq.drivers.base import (
     Event,
     Limits,
     Retried,
+    Spent,
+    UsedTokens,
     Window,
 )
 from agentq.flows import brief, collide
 from agentq.flows.outcome import Failed, Interrupted
+from agentq.flows.services import Services, Thinking
 from agentq.flows.session import Session, shown
+from agentq.models.choose import Chosen, Over, failed
+from agentq.models.ledger import Ledger, Want
 from agentq.trunk.mirror import Change
 
+LEAST_TIME = 60.0  # s an agent gets that takes over when the time of its stage is nearly over
+LOOK = 30.0  # s between looks at whether a model is free again
 _PORTS = {"postgres": 5432, "postgresql": 5432, "mysql": 3306, "mariadb": 3306, "redis": 6379}
 
 
 def run_agent(
     session: Session, stage: Stage, branch: Branch, tests: list[Change]
 ) -> AgentResult | Failed | Interrupted:
-    """Let an agent work at `stage`. tests: the locked ones."""
-    services = session.services
-    task = _task(session, stage, branch, tests)
-    session.say("agent-started", stage=stage, transcript=str(task.transcript))
+    """Let an agent work at `stage`. tests: the locked ones. When its model fails it, the next of the chain goes on
+    with what is there; what is returned counts all of them."""
+    thinking, task = session.services.thinking, _task(session, stage, branch, tests)
+    (chain, why), took = thinking.route(session.entry), Took()
+    if why:
+        session.say("routed", stage=stage, tiers=[tier.name for tier in chain], text=why)
+    while True:
+        chosen = _choose(session, chain, stage)
+        if not isinstance(chosen, Chosen):
+            return replace(chosen, tokens=took.usage.total, cost=took.cost)
+        result = _once(session, _for(task, chosen, took, thinking), chosen)
+        took.add(result, chosen.tier)
+        if not failed(result.cause):
+            return replace(result, usage=took.usage, cost=took.cost, seconds=round(took.seconds, 1))
+        session.say(
+            "model-failed", stage=stage, tier=chosen.tier.name, cause=result.cause, text=result.summary,
+            resets=result.resets_at,
+        )  # fmt: skip
+
+
+@dataclass
+class Took:
+    """What the runs of one stage took together, and the conversation that the next one may go on with."""
+
+    usage: Usage = field(default_factory=Usage)
+    cost: float = 0.0
+    seconds: float = 0.0
+    conversation: str = ""
+    driver: str = ""
+    before: Spent = field(default_factory=Spent)
+
+    def add(self, result: AgentResult, tier: Tier) -> None:
+        same = self.driver == tier.driver and bool(result.session) and self.conversation == result.session
+        earlier = self.before if same else Spent()
+        cost = None if result.cost is None else (earlier.cost or 0.0) + result.cost
+        self.before = Spent(earlier.usage + result.usage, cost)
+        self.conversation, self.driver = result.session, tier.driver
+        self.usage, self.seconds = self.usage + result.usage, self.seconds + result.seconds
+        self.cost += tier.price.of(result.usage) if result.cost is None else result.cost
+
+
+def _for(task: AgentTask, chosen: Chosen, took: Took, thinking: Thinking) -> AgentTask:
+    """The task for one tier: its brain, what is left of the time, the conversation if it is the same agent's."""
+    tier, limits = chosen.tier, task.limits
+    bucket = thinking.bucket(tier)
+    goes_on = bool(took.conversation) and took.driver == tier.driver
+    return replace(
+        task,
+        brain=Brain(tier.model, bucket.protocol, chosen.server, thinking.key(bucket), tier.window),
+        limits=replace(
+            limits, timeout=max(LEAST_TIME, limits.timeout - took.seconds), tokens=chosen.reservation.tokens,
+            cost=thinking.chooser.dollars_left(chosen),
+        ),
+        session=took.conversation if goes_on else "", before=took.before if goes_on else Spent(),
+    )  # fmt: skip
+
+
+def _once(session: Session, task: AgentTask, chosen: Chosen) -> AgentResult:
+    """One run of one agent; charged while it runs, and ended at once when a budget is used up."""
+    services, tier = session.services, chosen.tier
+    driver = services.thinking.driver(tier) or services.driver
+    bill = Bill(services.thinking.chooser.ledger, chosen)
+    session.say(
+        "agent-started", stage=task.stage, transcript=str(task.transcript), driver=driver.name, tier=tier.name,
+        model=tier.model, why=chosen.why,
+    )  # fmt: skip
 
     def hear(event: Event) -> None:
-        if isinstance(event, Retried):
+        if isinstance(event, UsedTokens):
+            bill.enter(event)
+        elif isinstance(event, Retried):
             session.say("model-retried", status=event.status, text=one_line(event.message, 200))
         elif isinstance(event, Window):
-            session.say("model-window", window=event.name, used=event.utilization, resets=event.resets_at)
+            services.thinking.chooser.gate.buckets.note_windows(tier.bucket, [event])
 
-    with collide.watching(session) as tick:
-        result = services.driver.run(task, stop=services.stop, tick=tick, hear=hear)
+    result: AgentResult | None = None
+    try:
+        with collide.watching(session) as tick:
+            result = driver.run(task, stop=lambda: services.stop() or bill.over or None, tick=tick, hear=hear)
+    finally:
+        if result is not None:
+            bill.settle(result)
+        services.thinking.chooser.done(
+            chosen, result.cause if result else "", resets_at=result.resets_at if result else 0
+        )
+    if result.outcome == "stopped" and bill.over and not services.stop():
+        result = replace(result, outcome="limit", cause="budget", summary=bill.over)
     session.say(
-        "agent-ended", stage=stage, outcome=result.outcome, summary=result.summary, cause=result.cause,
+        "agent-ended", stage=task.stage, outcome=result.outcome, summary=result.summary, cause=result.cause,
         seconds=round(result.seconds, 1), leftovers=result.leftovers, tokens=result.tokens, cost=result.cost,
-        turns=result.turns, session=result.session, driver=services.driver.name, denied=list(result.denied),
+        turns=result.turns, session=result.session, driver=driver.name, tier=tier.name, denied=list(result.denied),
     )  # fmt: skip
     return result
+
+
+@dataclass
+class Bill:
+    """Charges of one run. `over` says which budget is used up, once one is."""
+
+    ledger: Ledger
+    chosen: Chosen
+    over: str = ""
+    usage: Usage = field(default_factory=Usage)
+    cost: float = 0.0
+
+    def enter(self, event: UsedTokens) -> None:
+        self._charge(event.usage, self.chosen.tier.price.of(event.usage), event.model)
+
+    def settle(self, result: AgentResult) -> None:
+        """What the agent tells only at its end: tokens it told of in no event, a price we do not know."""
+        rest = result.usage - self.usage
+        cost = self.chosen.tier.price.of(rest)
+        if result.cost is not None and not self.chosen.tier.price.known:
+            cost = max(0.0, result.cost - self.cost)
+        if rest.total or cost:
+            self._charge(rest, cost, self.chosen.tier.model, requests=1 if rest.total else 0)
+
+    def _charge(self, usage: Usage, dollars: float, model: str, requests: int = 1) -> None:
+        chosen = self.chosen
+        left = self.ledger.charge(
+            chosen.reservation, usage, chosen.tier.price, requests, model=model, seat=chosen.entry.seat,
+            dollars=dollars,
+        )  # fmt: skip
+        self.usage, self.cost = self.usage + usage, self.cost + dollars
+        if left.stop is not None:
+            self.over = f"over budget: {left.stop.reason}"
+
+
+def _choose(session: Session, chain: Sequence[Tier], stage: Stage) -> Chosen | Failed | Interrupted:
+    """The tier that works, waiting for one where that is asked for."""
+    services, entry = session.services, session.entry
+    if over := _spent_elsewhere(session):
+        return over
+    want = Want(services.workspaces.root.name, entry.id, entry.type, stage, "", "", services.owner)
+    told = ""
+    while True:
+        found = services.thinking.chooser.choose(chain, want)
+        if isinstance(found, Chosen):
+            return found
+        if isinstance(found, Over):
+            return over_budget(session.id, found.denied.reason)
+        why = "; ".join(found.reasons)
+        if found.until is None:
+            hint = "see to it, then 'agentq breakers reset' and 'agentq run' go on"
+            return Interrupted(f"no model may be asked: {why}", hint, why="credentials")
+        if services.config.pace.at_limit == "stop":
+            hint = f"'agentq run {entry.id}' goes on then; [pace] at_limit = \"wait\" waits for it"
+            return Interrupted(f"no model is free before {found.until:%H:%M} UTC: {why}", hint, why="models")
+        if why != told:
+            session.say("model-awaited", stage=stage, until=f"{found.until:%Y-%m-%d %H:%M:%S}", text=why)
+            told = why
+        if stopped := _wait(services, found.until):
+            return Interrupted(stopped)
+
+
+def _wait(services: Services, until: datetime) -> str:
+    """Until then, or until a reason to stop; never longer than LOOK seconds, since a person may have helped."""
+    end = services.clock.monotonic() + min(LOOK, max(0.05, (until - services.clock.now()).total_seconds()))
+    while (left := end - services.clock.monotonic()) > 0:
+        if why := services.stop():
+            return why
+        time.sleep(min(0.2, left))
+    return ""
+
+
+def _spent_elsewhere(session: Session) -> Failed | None:
+    """A spec's budget counts what other machines spent on it, too: that travels with the queue."""
+    limit, entry = session.services.config.budget.spec_dollars, session.entry
+    cost = sum(record.cost for record in entry.stages.values())
+    if not limit or cost < limit:
+        return None
+    return over_budget(entry.id, f"spec {entry.id}: ${cost:,.2f} of ${limit:,.2f} used")
+
+
+def over_budget(spec_id: str, why: str) -> Failed:
+    """A budget is used up: a person decides."""
+    problem = f"over budget: {why.removeprefix('over budget: ')}"
+    hint = f"raise [budget] in agents/config.toml, then 'agentq retry {spec_id}'"
+    return Failed(problem, hint, attention=problem, why="budget")
 
 
 def _task(session: Session, stage: Stage, branch: Branch, tests: list[Change]) -> AgentTask:
@@ -62,7 +235,6 @@ def _task(session: Session, stage: Stage, branch: Branch, tests: list[Change]) -
         spec_id=entry.id, stage=stage, run_id=session.live.marker, workspace=session.workspace,
         prompt_file=prompt, transcript=transcript,
         env={**session.environment(branch.env), "AGENTQ_STAGE": stage},
-        brain=Brain(config.agent.model),
         limits=Limits(
             config.agent.timeout_for(entry.type), config.agent.silence_minutes * 60, config.agent.turns
         ),

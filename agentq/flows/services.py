@@ -18,7 +18,10 @@ from agentq.trunk.mirror import Mirror
 from agentq.trunk.workspace import Workspaces
 
 if TYPE_CHECKING:
+    from agentq.core.models import Bucket, Models, Tier
+    from agentq.core.spec import Spec
     from agentq.flows.heart import Machines
+    from agentq.models.choose import Chooser
 
 
 class Clock(Protocol):
@@ -48,6 +51,23 @@ def silent(_event: str, _data: dict[str, Any]) -> None:
     """The observer of those who do not look."""
 
 
+@dataclass(frozen=True)
+class Thinking:
+    """Models and money. route(entry): the chain of tiers for a spec's work, and why. driver(tier): the agent that
+    runs it, None for the configured one. key(bucket): its key, '' for the agent's own login."""
+
+    chooser: "Chooser"
+    models: "Models"
+    route: Callable[["Spec"], "tuple[tuple[Tier, ...], str]"]
+    driver: Callable[["Tier"], Driver | None]
+    key: Callable[["Bucket"], str]
+
+    def bucket(self, tier: "Tier") -> "Bucket":
+        from agentq.core.models import Bucket
+
+        return self.models.buckets.get(tier.bucket) or Bucket(tier.bucket, protocol="")
+
+
 @dataclass
 class Services:
     """`stop` returns why work should end now, or None; `owner` is this process's identity. `machines` is None
@@ -61,6 +81,7 @@ class Services:
     workspaces: Workspaces
     databases: Databases
     driver: Driver
+    thinking: Thinking
     clock: Clock
     owner: str
     identity: dict[str, str] = field(default_factory=dict)

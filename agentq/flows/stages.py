@@ -48,9 +48,10 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
         if failed := session.prepare(session.workspace, start, env):
             return failed
         result = agents.run_agent(session, stage, branch, _locked(session))
+        _save(session, stage, start)
         if not isinstance(result, AgentResult):
             return result
-        tree = _after_agent(session, stage, start, result)
+        tree = _judge(session, start, result)
     if not isinstance(tree, str):
         return tree
     # What the agent did to its own database proves nothing: the proof has a fresh one.
@@ -67,16 +68,23 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
     return proved
 
 
-def _after_agent(session: Session, stage: Stage, start: str, result: AgentResult) -> str | Failed | Interrupted:
-    """Save what there is; the tree to prove."""
+def _save(session: Session, stage: Stage, start: str) -> None:
+    """Keep what an agent left, however it ended."""
     session.check_lease()
     if folder.is_real(session.workspace) and not os.access(session.workspace, os.R_OK | os.W_OK | os.X_OK):
         folder.unlock(session.workspace)
     session.save_wip(start, stage)
     session.save_branches(start)
     publish(session)
+
+
+def _judge(session: Session, start: str, result: AgentResult) -> str | Failed | Interrupted:
+    """The tree to prove, if the agent ended as one ends that is content."""
+    tokens, cost = result.tokens, result.cost or 0.0
     if result.outcome == "stopped":
-        return Interrupted(session.services.stop() or "stopped")
+        return Interrupted(session.services.stop() or "stopped", tokens=tokens, cost=cost)
+    if result.outcome == "limit" and result.cause == "budget":
+        return replace(agents.over_budget(session.id, result.summary), tokens=tokens, cost=cost)
     if result.outcome == "missing":
         raise DriverError(
             f"the agent cannot be started: {result.summary}", "check [agent] command; 'agentq doctor'"
@@ -86,11 +94,10 @@ def _after_agent(session: Session, stage: Stage, start: str, result: AgentResult
         why = {
             "timeout": "ran out of time",
             "silent": "said nothing for too long",
+            "limit": "reached its limit",
             "output-limit": "printed too much",
         }.get(result.outcome, f"failed (exit status {result.returncode})")
-        return Failed(
-            f"the agent {why}{said}", f"'agentq logs {session.id}'", tokens=result.tokens, cost=result.cost or 0.0
-        )
+        return Failed(f"the agent {why}{said}", f"'agentq logs {session.id}'", tokens=tokens, cost=cost)
     return _committed_tree(session, start)
 
 

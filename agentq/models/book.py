@@ -25,10 +25,10 @@ from agentq.repository import private_dir
 
 BUSY = 30.0  # s to wait for other processes; a change takes about a millisecond
 _TOLD = 1.0  # s after which the line of time is written down again
-_FULL = {"SQLITE_FULL"}
+_LOST = "stop all agentq processes; restore it from a copy, or move it, -wal and -shm away: totals begin at zero"
 _HINTS = {
-    "NOTADB": "restore it from a copy; or move it away with its -wal and -shm, and totals begin at zero",
-    "CORRUPT": "restore it from a copy; or move it away with its -wal and -shm, and totals begin at zero",
+    "NOTADB": _LOST,
+    "CORRUPT": _LOST,
     "BUSY": "another process holds it; see which agentq processes hang, then try again",
     "LOCKED": "another process holds it; see which agentq processes hang, then try again",
     "CANTOPEN": "check that the file and its folder can be read and written",
@@ -63,7 +63,8 @@ class Book:
         self.path, self._clock, self._boot, self._busy = path, clock, boot or process.boot(), busy
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._pid, self._durable, self._inherited = 0, False, list[sqlite3.Connection]()
+        self._pid, self._durable, self._file = 0, False, (0, 0)
+        self._inherited = list[sqlite3.Connection]()
 
     def __enter__(self) -> "Book":
         return self
@@ -115,6 +116,10 @@ class Book:
         if self._connection is not None and self._pid != os.getpid():
             self._inherited.append(self._connection)  # a fork's: to close it would drop the parent's locks
             self._connection = None
+        if self._connection is not None and self._inode() != self._file:
+            raise StoreError(
+                f"{self.path} was replaced while agentq uses it", "stop all agentq processes, then try again"
+            )
         if self._connection is None:
             self._create()
             connection = _connect(self.path, self._busy)
@@ -124,18 +129,27 @@ class Book:
                 connection.close()
                 raise
             self._connection, self._pid, self._durable = connection, os.getpid(), False
+            self._file = self._inode()
         return self._connection
+
+    def _inode(self) -> tuple[int, int]:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return 0, 0
+        return status.st_dev, status.st_ino
 
     def _create(self) -> None:
         """Put a complete file where none is; whoever comes second takes the first one's."""
         try:
             private_dir(self.path.parent)
+            log = self.path.with_name(self.path.name + "-wal").exists()  # first: another may just make both
             if self.path.exists():
                 return
-            if self.path.with_name(self.path.name + "-wal").exists():
+            if log:
                 raise StoreError(
                     f"{self.path} is gone, but its -wal is there",
-                    "restore the file; or move -wal and -shm away too, and totals begin at zero",
+                    _LOST,
                 )
             new = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
             new.unlink(missing_ok=True)
@@ -144,6 +158,7 @@ class Book:
                 _fill(new)
                 with suppress(FileExistsError):
                     os.link(new, self.path)
+                _sync_folder(self.path.parent)
             finally:
                 new.unlink(missing_ok=True)
         except OSError as error:
@@ -180,6 +195,14 @@ class Book:
 
 def iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _connect(path: Path, busy: float) -> sqlite3.Connection:

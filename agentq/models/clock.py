@@ -4,8 +4,8 @@ State that processes share needs a line of time that neither jumps back nor stan
 when it is corrected, and the monotonic clock begins anew with each start of the host. So the book has a line of
 its own (`Moment.at`): it follows the monotonic clock, which all processes of one boot share, and over a restart it
 moves on by what the wall clock says, never back. All use is dated on that line, and rolling limits count on it
-alone: a wall clock that is set frees nothing early and holds nothing longer. Calendars (days, months, resets that a
-provider names) are read off the wall clock, but laid down on the line when they begin (`limits.span`): a clock
+alone: a wall clock that is set frees nothing early and holds nothing longer. Calendars (days, months, resets that
+a provider names) are read off the wall clock, but laid down on the line when they begin (`limits.span`): a clock
 that is set back neither begins a day again nor makes one longer than its hours.
 """
 

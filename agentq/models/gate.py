@@ -19,11 +19,11 @@ class Entry:
 
     tier: str
     seat: Seat
-    leave: Pass
+    given: Pass
 
     @property
     def probe(self) -> bool:
-        return self.leave.probe
+        return self.given.probe
 
 
 class Gate:
@@ -55,4 +55,4 @@ class Gate:
         against its server."""
         with self.buckets.book.write(durable=cause in SLEEPS) as page:
             self.buckets.leave_on(page, entry.seat, cause, sent=sent, resets_at=resets_at)
-            self.breakers.leave_on(page, entry.tier, entry.leave, cause, retry_after)
+            self.breakers.leave_on(page, entry.tier, entry.given, cause, retry_after)

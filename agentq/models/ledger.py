@@ -1,4 +1,4 @@
-"""What was spent, and what still may be (mission rows P6, P11): reservations before the work, charges while it runs.
+"""What was spent, and what still may be (mission rows P6, P11): reservations before the work, charges during it.
 
 Invariants: each charge is in the ledger exactly once; a reservation is given only if every budget has room for it
 beside all others; it ends with its owner, also when that is killed. A run goes on only while what is left
@@ -9,7 +9,7 @@ of each run, and not at all where `Want.step` tells the most one request can cos
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from agentq import process
 from agentq.core import budget
@@ -22,10 +22,8 @@ from agentq.models.limits import Limit
 from agentq.models.seats import Seat
 
 By = Literal["spec", "type", "stage", "model", "tier", "bucket", "day"]
-_BY: Mapping[By, str] = {
-    **{name: name for name in ("spec", "type", "stage", "model", "tier", "bucket")},  # type: ignore[dict-item]
-    "day": "substr(wall, 1, 10)",
-}
+_BY: Mapping[By, str] = {name: name for name in get_args(By)} | {"day": "substr(wall, 1, 10)"}
+_ALL = "''"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ class Ledger:
         """The run is over: what it held is free again. What it used. Again: no change, the same answer."""
         with self._book.write() as page:
             page.run("DELETE FROM reserved WHERE id = ?", reservation.id)
-            return _sums(page, "''", "run = ?", reservation.id)[0]
+            return _sums(page, _ALL, "run = ?", reservation.id)[0]
 
     def release_dead(self) -> int:
         """Free what runs of dead processes held; how many. `reserve` does it too."""
@@ -158,29 +156,25 @@ class Ledger:
     def total(self, repo: str, spec: str) -> Sum:
         """What a spec used on this host."""
         with self._book.read() as page:
-            return _sums(page, "''", "repo = ? AND spec = ?", repo, spec)[0]
+            return _sums(page, _ALL, "repo = ? AND spec = ?", repo, spec)[0]
 
     def lines(self, repo: str) -> list[Line]:
         """Every limit as it stands: specs with open reservations, types, the day, all buckets."""
         with self._book.write() as page:
             self._release_dead(page)
             specs = page.run("SELECT DISTINCT spec FROM reserved WHERE repo = ? ORDER BY spec", repo).fetchall()
-            found: dict[tuple[str, str, str], Line] = {}
-            for (spec,) in specs or [("",)]:
-                for limit in limits.of_repo(page, self.budgets, repo, spec):
-                    if spec or limit.line.scope != "spec":
-                        found[limit.line.scope, limit.line.name, limit.line.limit] = limit.line
-            lines = [*found.values(), *self._types(page, repo)]
+            found = [limit for (spec,) in specs for limit in limits.of_spec(page, self.budgets, repo, spec)]
+            found += limits.of_day(page, self.budgets, repo)
             for bucket in self._buckets.values():
-                held = limits.holds(page, "bucket = ?", bucket.name)
-                lines += [limit.line for limit in limits.of_bucket(page, bucket, held)]
-            return lines
+                found += limits.of_bucket(page, bucket, limits.holds(page, "bucket = ?", bucket.name))
+            return [*(limit.line for limit in found), *self._types(page, repo)]
 
     def _limits(self, page: Page, want: Want) -> list[Limit]:
         bucket = self._buckets.get(want.bucket) or Bucket(want.bucket)
         held = limits.holds(page, "bucket = ?", want.bucket)
         return [
-            *limits.of_repo(page, self.budgets, want.repo, want.spec),
+            *limits.of_spec(page, self.budgets, want.repo, want.spec),
+            *limits.of_day(page, self.budgets, want.repo),
             *limits.of_bucket(page, bucket, held),
         ]
 
@@ -208,7 +202,7 @@ class Ledger:
         )
         used, cap, step, *held = row or (0, 0, 0, 0, 0, 0)
         hold: dict[Unit, int] = dict(zip(budget.UNITS, held, strict=True))
-        need: dict[Unit, int] = {"dollars": max(step, 1), "tokens": 1, "requests": 1}
+        need: dict[Unit, int] = {"dollars": step, "tokens": 0, "requests": 0}
         all_limits, stop = self._limits(page, reservation.want), None
         rest: dict[Unit, float] = dict.fromkeys(budget.UNITS, UNLIMITED)
         for unit in budget.UNITS:
@@ -217,7 +211,7 @@ class Ledger:
                 continue
             rest[unit] = hold[unit] + min(limit.line.available for limit in mine)
             hold[unit] = budget.grow([limit.line for limit in mine], hold[unit], need[unit])
-            if hold[unit] < need[unit]:
+            if rest[unit] < max(need[unit], 1):
                 stop = stop or limits.fits(page, mine, {unit: need[unit]})
         page.run(
             "UPDATE reserved SET hold_nano = ?, hold_tokens = ?, hold_requests = ? WHERE id = ?",
@@ -265,10 +259,10 @@ def _draw(page: Page, made: Reservation, usage: Usage, requests: int, cost: int)
 
 
 def _sums(page: Page, by: str, where: str, *args: object) -> list[Sum]:
-    """Without groups (by: `''`) always one."""
+    """Without groups (_ALL) always one."""
     rows = page.run(
         f"SELECT {by}, SUM(input), SUM(output), SUM(cache_read), SUM(cache_write), SUM(nano), SUM(requests)"
-        f" FROM spent WHERE {where} {'' if by == chr(39) * 2 else 'GROUP BY 1 ORDER BY 1'}",
+        f" FROM spent WHERE {where} {'GROUP BY 1 ORDER BY 1' if by != _ALL else ''}",
         *args,
     ).fetchall()
     return [

@@ -40,7 +40,7 @@ def span(page: Page, name: str, calendar: tuple[datetime, datetime]) -> tuple[fl
     begin, now = calendar[0].timestamp(), page.now.at
     row = page.one("SELECT begin, start, stop FROM spans WHERE name = ?", name)
     if row and begin <= row[0] and now < row[2]:
-        return float(row[1]), page.now.when(row[2])
+        return float(row[1]), calendar[1] if begin == row[0] else page.now.when(row[2])
     start, stop = page.now.since(calendar[0]), page.now.since(calendar[1])
     page.run(
         "INSERT OR REPLACE INTO spans (name, begin, start, stop) VALUES (?, ?, ?, ?)", name, begin, start, stop
@@ -48,21 +48,23 @@ def span(page: Page, name: str, calendar: tuple[datetime, datetime]) -> tuple[fl
     return start, calendar[1]
 
 
-def of_repo(page: Page, budgets: Budgets, repo: str, spec: str) -> list[Limit]:
-    """Limits of a spec and of the repository's day, with what open reservations hold."""
-    limits = []
-    if budgets.spec_dollars:
-        key, held = tally.spec_key(repo, spec), holds(page, "repo = ? AND spec = ?", repo, spec)
-        in_use = tally.used(page, key).nano
-        line = Line("spec", spec, "dollars", nano(budgets.spec_dollars), in_use, held.nano)
-        limits.append(Limit(line, key))
-    if budgets.day_dollars:
-        key, held = tally.repo_key(repo), holds(page, "repo = ?", repo)
-        start, end = span(page, f"{key}\n{budgets.day_zone}", budget.day(page.now.wall, zone(budgets.day_zone)))
-        in_use = tally.used(page, key, start).nano
-        line = Line("day", "", "dollars", nano(budgets.day_dollars), in_use, held.nano, frees=end)
-        limits.append(Limit(line, key))
-    return limits
+def of_spec(page: Page, budgets: Budgets, repo: str, spec: str) -> list[Limit]:
+    """The limit of a spec, with what open reservations hold."""
+    if not budgets.spec_dollars:
+        return []
+    key, held = tally.spec_key(repo, spec), holds(page, "repo = ? AND spec = ?", repo, spec)
+    in_use = tally.used(page, key).nano
+    return [Limit(Line("spec", spec, "dollars", nano(budgets.spec_dollars), in_use, held.nano), key)]
+
+
+def of_day(page: Page, budgets: Budgets, repo: str) -> list[Limit]:
+    """The limit of a repository's day, with what open reservations hold."""
+    if not budgets.day_dollars:
+        return []
+    key, held = tally.repo_key(repo), holds(page, "repo = ?", repo)
+    start, end = span(page, f"{key}\n{budgets.day_zone}", budget.day(page.now.wall, zone(budgets.day_zone)))
+    in_use = tally.used(page, key, start).nano
+    return [Limit(Line("day", "", "dollars", nano(budgets.day_dollars), in_use, held.nano, frees=end), key)]
 
 
 def of_bucket(page: Page, bucket: Bucket, held: Sums) -> list[Limit]:

@@ -1,0 +1,262 @@
+"""The keyword rules of the router's first layer, as a table (mission row P5). `agentq.core.keywords` applies
+them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """votes: worker type or kind → weight; a negative weight speaks against it. phrases: words in a row, separated
+    by commas; a word that ends in `*` stands for all that begin so. first: only where the text begins with it."""
+
+    name: str
+    votes: Mapping[str, float]
+    phrases: str
+    first: bool = False
+
+
+RULES = (
+    # ---- what is left behind: a report, code or prose
+    Rule(
+        "report only",
+        {"scan": 3, "implementation": -3, "documentation": -2},
+        """
+        no code, no changes, no change, change nothing, no fix, not fix, don t fix, do not fix, report only, only
+        report, only the report, report is enough, just the list, just a list, just analysis, analysis only,
+        opinion only, review only, read only, no implementation, don t merge, do not merge, dry run
+        """,
+    ),
+    Rule(
+        "asks for findings",
+        {"scan": 1.5},
+        """
+        report, report back, tell me, tell us, give me, hand me, output, findings, verdict, severity, print, in a
+        table, one table, tabulate, list them, list those, and list, summarise, summarize, come back with
+        """,
+    ),
+    Rule(
+        "begins by looking",
+        {"scan": 2.5},
+        """
+        check, crosscheck, verify, validate, audit, review, list, count, grep, scan, look, compare, assess,
+        evaluate, estimate, survey, trace, measure, collect, inspect, triage, rank, confirm, analyse, analyze,
+        analysis, inventory, stocktaking, size, sizing, scope, scoping, map, walk, crawl, extract, dump, reconcile,
+        rate, judge, critique, feasibility, readiness, second opinion, code review, security review, take stock, go
+        through, go over, pull, read, profile, gap analysis
+        """,
+        first=True,
+    ),
+    Rule(
+        "asks a question",
+        {"scan": 2, "research": 1},
+        """
+        why, which, what, where, who, when, how, is, are, does, do, since, warum, wieso, wo, welche
+        """,
+        first=True,
+    ),
+    Rule(
+        "begins by building",
+        {"implementation": 2},
+        """
+        add, implement, build, fix, create, replace, rename, remove, delete, convert, migrate, move, refactor,
+        introduce, integrate, wire, set up, upgrade, bump, port, make, support, feat, feature, bug, bugfix, hotfix,
+        chore, allow, handle, show, hide, swap, drop, polish, prototype, spike, simplify, disable, enable, reduce,
+        cut, users can, as a, as an, endpoint, new, try out, experiment, proof of concept, reproduce, debug, tune,
+        harden, choose, pick, settle, rework
+        """,
+        first=True,
+    ),
+    Rule(
+        "user story",
+        {"implementation": 2.5, "structured": 2.5},
+        """
+        so that i, i want to, users can, user can, acceptance criteria, ac, must be able, should be able, it
+        should, must not, there must be
+        """,
+    ),
+    Rule(
+        "find and fix",
+        {"implementation": 2.5, "research": 1.5, "scan": -2},
+        """
+        and fix, then fix, fix it, fix what, and repair, repair it, and correct, make it work, make it go away, and
+        patch, and eliminate, and adapt, fix if possible, get it going, and set it up, and find a fix
+        """,
+    ),
+    Rule(
+        "then acts",
+        {"implementation": 2, "scan": -1.5},
+        """
+        and do it, and apply, apply them, apply it, and implement, implement it, implement the, and use, and
+        commit, and wire, and remove, remove the, delete the, and build, build the, and change, change what, change
+        them, and replace, and make, and get, then put, and adopt, throw out, add a test, add a check, keep it if,
+        keep if, drop them, and switch, switch the, refactor towards, and port
+        """,
+    ),
+    Rule(
+        "then writes",
+        {"documentation": 2, "scan": -1.5},
+        """
+        and document, document it, document them, and describe, describe it, write what, write down, and write,
+        write a, write it, write them, and publish, put it in the, explain it in, into a page, in one page, und
+        beschreiben, help article
+        """,
+    ),
+    Rule(
+        "code to be written",
+        {"implementation": 1},
+        """
+        endpoint*, button*, field, form, unit tests, e e, migration*, webhook*, component*, class, classes,
+        refactor*, wire, toggle, login, middleware, index, footer, upload*
+        """,
+    ),
+    Rule(
+        "work for others",
+        {"implementation": 2, "planning": 2.5},
+        """
+        into specs, the specs, create specs, specs for, specs in, write specs, epic, backlog, into tickets, the
+        tickets, into stories, stories, increments, slice, slices, decompose, depends on, into tasks, task list,
+        sprint, shippable
+        """,
+    ),
+    Rule(
+        "prose",
+        {"documentation": 3, "implementation": -1},
+        """
+        docs, doc, documentation, readme*, changelog*, manual, handbook, guide*, tutorial*, howto, how to, faq*,
+        wiki, runbook*, article*, docstring*, javadoc, jsdoc, adr, rfc, glossary, whitepaper, blog, release notes,
+        upgrade notes, help cent*, knowledge base, postmortem, doku, dokumentation, anleitung, benutzerhandbuch,
+        handbuch, explainer, documented, tagline, headline, openapi, chapters, table of contents, case study, best
+        practices, user manual, style guide, design doc, decision record
+        """,
+    ),
+    Rule(
+        "begins by writing",
+        {"documentation": 3},
+        """
+        document, describe, write up, write about, write down, explain, proofread, draft, rewrite the landing,
+        reword the, write the, write an, write a, edit, editorial
+        """,
+        first=True,
+    ),
+    Rule(
+        "writing",
+        {"documentation": 1.5},
+        """
+        write up, write it up, write a page, a page, in the docs, the page, copy, wording, prose, document,
+        describe*, chapter*, pages, article, texts, text, tone, section, md, and document, paragraph, examples
+        """,
+    ),
+    # ---- how it is done
+    Rule(
+        "plan",
+        {"planning": 3},
+        """
+        plan, planning, roadmap, milestone*, outline*, estimate*, estimation, effort, how long, how many weeks, how
+        many days, sizing, size up, scope, scoping, break down, breakdown, split into, phases, stages, sequence,
+        sequencing, rollout, roll out, strategy, design doc, rfc, adr, feasibility, readiness, backlog, work
+        packages, concept, timeline, timetable, which order, what order, order of, the build order, an order,
+        before we, before anybody, before anyone, aufwand, gliederung, decommissioning, proposal, propose,
+        proposed, skeleton, architecture decision, information architecture, decision record, agenda, into specs,
+        into tickets, slice, decompose, epic, stories, hours per, rough days, sketch, schedule, draft an rfc,
+        charter, technical design, data model, to be discussed
+        """,
+    ),
+    Rule(
+        "plan comes first",
+        {"planning": 2.5},
+        """
+        plan, design, outline, estimate, size, scope, scoping, roadmap, draft, propose, break down, break,
+        decompose, slice, sketch, prepare, lay out, rfc, adr, feasibility study, feasibility, strategy, define,
+        assess readiness, inventory, organise, sequencing
+        """,
+        first=True,
+    ),
+    Rule(
+        "judge",
+        {"judgment": 2.5},
+        """
+        review*, decide*, decision, choose, choice, pick, judge*, evaluate whether, critique, critical, opinion,
+        verdict, rate, rank*, triage, prioritise, prioritize, taste, tasteful, your call, weigh, trade off, trade
+        offs, recommend*, sensible, severity, honest*, confusing, readable, readability, worth, is it ok, good
+        enough, sanity check, prefer, proportionate, make up your mind, score, second opinion, second pair,
+        favourite, judgement, judgment, go or no go, which is right, fair, appropriate, trust, entscheide*,
+        bewerte*
+        """,
+    ),
+    Rule(
+        "make it better",
+        {"judgment": 2},
+        """
+        better, best, simplify, improve, polish, tone, friendlier, clearer, clean up, cleaner, clarity, too
+        crowded, less annoying, calmer, nicer, rewrite, reword, rework, tune, soften, sharpen, shorten, distil,
+        tidy, cut the, voice, confuses, harden, balance
+        """,
+    ),
+    Rule(
+        "find out",
+        {"research": 2.5},
+        """
+        why, cause, causes, root cause, find out, figure out, investigat*, research, spike, prototype, experiment*,
+        try out, explore, look into, dig, how does, understand, unknown, nobody knows, nobody remembers, track
+        down, debug, reproduce, flaky, sporadic, now and then, look up, options for, what are the options, work out
+        how, work out what, benchmark, learn, reverse engineer, proof of concept, sources, references, bisect, find
+        the reason, find the cause, where does, where do, what explains, understand how, trace it, culprit, since
+        when, who calls, hypotheses, herausfinden, finde heraus, warum, what happens when, nobody is sure, from the
+        code, read the code, actually works, really works, study, market overview, survey of, gather, what we know,
+        unclear, find why, evidence, how others, reads
+        """,
+    ),
+    Rule(
+        "the same many times",
+        {"bulk": 2.5, "structured": -0.5},
+        """
+        everywhere, throughout, in all, whole repo, whole repository, entire repo, across all, in every, all files,
+        every file, all the files, each of the, mass update, all places, all uses, every use, all imports, all
+        callers, all remaining, to every, to all, on every page, all docs, same change, same fix, one pattern, all
+        pages, in each, for each of, all images, all links, per file, per folder, per package, all repos, all
+        repositories, every todo, all functions, all public, for all, for every, all our, all components, every
+        place, of all
+        """,
+    ),
+    Rule(
+        "mechanical",
+        {"bulk": 2},
+        """
+        rename, bump, typo, typos, spelling, grammar, trailing, formatter, unused, headers, license header*,
+        translate, translation, grep, count, capitalise, capitalisation, prefix, sort imports, outdated,
+        deprecated, vulnerability scan, cve, docstrings, find and replace, alle, ersetzen, copyright, convert,
+        minor versions, patch versions, dead links, broken links
+        """,
+    ),
+    Rule(
+        "list, count, collect",
+        {"bulk": 2.5, "scan": 1.5},
+        """
+        list all, list every, list files, list, count, collect the, collect all, find all, find every, grep,
+        extract all, get all, print all, dump, find unused, find duplicate, find files, find images, find empty,
+        scan all
+        """,
+        first=True,
+    ),
+    Rule(
+        "step by step",
+        {"structured": 2},
+        """
+        step by step, steps, workflow, flow, implement, endpoint*, with tests, plus tests, and tests, verify,
+        validate, matrix, checklist, integrate, feat, feature, users can, as a user, as an, end to end, both
+        directions, tutorial, installation, user manual, guide for, troubleshooting, runbook, section, release
+        notes, changelog for, with examples, how to, reference, paging, retry, admin view, notifications
+        """,
+    ),
+    Rule(
+        "a thing to build",
+        {"structured": 2, "bulk": -1},
+        """
+        add, implement, build, create, introduce, integrate, fix, bug, feat, feature, users can, as a, as an, new,
+        document, write a guide, describe, tutorial, verify, validate, check, endpoint, how to, changelog,
+        changelog for, release notes, runbook
+        """,
+        first=True,
+    ),
+)

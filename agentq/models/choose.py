@@ -1,0 +1,134 @@
+"""Which tier of a chain does the next run: the first that its budget, its bucket, its breaker and the pace of its
+plan let through (mission rows N2, N6–N8).
+
+Invariant: a choice holds a reservation and a place at its bucket; both end with `done`, whatever becomes of it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from agentq.core.breaker import COUNTS, SLEEPS
+from agentq.core.budget import NANO, Denied
+from agentq.core.models import Bucket, Tier
+from agentq.core.pace import Thresholds
+from agentq.models.breakers import Shut
+from agentq.models.buckets import Asleep
+from agentq.models.gate import Entry, Gate
+from agentq.models.ledger import Ledger, Reservation, Sum, Want
+
+SOON = 5.0  # s after which a tier is asked again that did not say when
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Start it at `server` ('': the agent's own). why: for people, '' for the first of its chain."""
+
+    tier: Tier
+    server: str
+    reservation: Reservation
+    entry: Entry
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """None may start now. until: when to ask again, None: a person has to do something first. reasons: one for
+    each tier, in the order they were asked."""
+
+    until: datetime | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A budget of the spec or of the day has no room, whichever tier does it."""
+
+    denied: Denied
+
+
+class Chooser:
+    """unusable(tier): why this host cannot use it at all, for example for want of a key; '' if it can."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        gate: Gate,
+        thresholds: Thresholds,
+        now: Callable[[], datetime],
+        unusable: Callable[[Tier], str] = lambda _: "",
+    ) -> None:
+        self.ledger, self.gate, self._thresholds, self._now, self._unusable = (
+            ledger,
+            gate,
+            thresholds,
+            now,
+            unusable,
+        )
+
+    def choose(self, chain: Sequence[Tier], want: Want) -> Chosen | Later | Over:
+        """want: its bucket and tier are filled in."""
+        reasons: list[str] = []
+        soonest: list[datetime] = []
+        paced = [(tier, self.gate.buckets.decide(tier.bucket, self._thresholds)) for tier in chain]
+        # A plan that is well used keeps its rest: its tiers come last where another bucket can do the work.
+        for tier, decision in sorted(paced, key=lambda one: one[1].overflow):
+            why = f"{tier.name} after {'; '.join(reasons)}" if reasons else ""
+            if decision.overflow and len({one.bucket for one in chain}) > 1:
+                reasons.append(f"{tier.name}: {decision.reason}")
+            if problem := self._unusable(tier):
+                reasons.append(f"{tier.name}: {problem}")
+                continue
+            if decision.delay and (left := self.gate.buckets.turn(tier.bucket, decision.delay)):
+                reasons.append(f"{tier.name}: {decision.reason}")
+                soonest.append(self._now() + timedelta(seconds=left))
+                continue
+            verdict = self._ask(tier, replace(want, bucket=tier.bucket, tier=tier.name), why)
+            if isinstance(verdict, Chosen | Over):
+                return verdict
+            reasons.append(f"{tier.name}: {verdict[1]}")
+            soonest += [verdict[0]] if verdict[0] else []
+        return Later(min(soonest, default=None), tuple(reasons))
+
+    def dollars_left(self, chosen: Chosen) -> float:
+        """US dollars the run may still cost by the budgets of its spec, its day and its bucket; 0: no limit."""
+        want = chosen.reservation.want
+        mine = {("spec", want.spec), ("day", ""), ("bucket", want.bucket)}
+        lines = [
+            one for one in self.ledger.lines(want.repo) if one.unit == "dollars" and (one.scope, one.name) in mine
+        ]
+        return min((max(1, line.total - line.in_use) / NANO for line in lines), default=0.0)
+
+    def _ask(self, tier: Tier, want: Want, why: str) -> Chosen | Over | tuple[datetime | None, str]:
+        """The tier, or when to ask for it again and why not now."""
+        reservation = self.ledger.reserve(want)
+        if isinstance(reservation, Denied):
+            if reservation.line.scope != "bucket":
+                return Over(reservation)
+            return reservation.frees or self._now() + timedelta(seconds=SOON), reservation.reason
+        entry = self.gate.enter(tier, want.owner)
+        if isinstance(entry, Entry):
+            return Chosen(tier, entry.seat.server, reservation, entry, why)
+        self.ledger.settle(reservation)
+        if isinstance(entry, Asleep | Shut):
+            return entry.until, entry.reason
+        return self._now() + timedelta(seconds=entry.seconds), entry.reason
+
+    def done(
+        self, chosen: Chosen, cause: str = "", *, sent: bool = True, resets_at: float = 0, retry_after: float = 0
+    ) -> Sum:
+        """The run is over. cause: of `drivers.base`; what is about the work and not about the model counts as an
+        answer. What the run used."""
+        counts = cause if cause in COUNTS | SLEEPS else ""
+        self.gate.leave(chosen.entry, counts, sent=sent, resets_at=resets_at, retry_after=retry_after)
+        return self.ledger.settle(chosen.reservation)
+
+
+def failed(cause: str) -> bool:
+    """Whether a cause speaks against the model or its bucket: then another tier may do the work."""
+    return cause in COUNTS | SLEEPS
+
+
+def plain(driver: str, model: str) -> tuple[Bucket, Tier]:
+    """What stands in where a project names no tiers: the agent with its own login, counted all the same."""
+    return Bucket(driver), Tier(driver, driver, model)

@@ -1,0 +1,84 @@
+"""The router (mission rows P5, P11, N6): `agentq.core.routing` with the weights that ship, and a model to ask."""
+
+import json
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from agentq.core import opinion, routing
+from agentq.core.classify import Classifier, from_json
+from agentq.core.models import Models
+from agentq.core.routing import Routed
+from agentq.core.routing_size import Hints
+from agentq.core.text import one_line
+from agentq.errors import AgentqError
+
+WEIGHTS = Path(__file__).with_name("classifier.json")
+TIMEOUT = 20.0  # s: so long a decision may wait for a model
+
+Ask = Callable[[str], str]  # a prompt → the model's answer; whatever it raises counts as no answer
+
+
+@cache
+def classifier() -> Classifier:
+    """The classifier that ships, read once a process, when it is first needed."""
+    return from_json(json.loads(WEIGHTS.read_text(encoding="utf-8")))
+
+
+def route(
+    text: str,
+    models: Models,
+    *,
+    type: str | None = None,
+    kind: str | None = None,
+    hints: Hints = Hints(),
+    ask: Ask | None = None,
+    timeout: float = TIMEOUT,
+) -> Routed:
+    """Which worker, which tiers, how many at once, for a spec's title and description, and why.
+
+    type, kind: given, not guessed; `hard-review` and whatever else is explicit is chosen only so. ask: a model,
+    asked once and only when keywords and classifier are both unsure; without one, or if it fails or takes longer
+    than `timeout` seconds, the safe choice is made, and the reasons say so. UserError: no such kind, or no tiers
+    for it.
+    """
+    consult = (lambda said: _consult(said, ask, timeout)) if ask else None
+    return routing.decide(
+        text, models=models, classify=classifier(), type=type, kind=kind, hints=hints, consult=consult
+    )
+
+
+def _consult(text: str, ask: Ask, timeout: float) -> opinion.Opinion | str:
+    """The model's opinion, or why there is none."""
+    answer = _answer(ask, opinion.question(text), timeout)
+    if answer is None:
+        return f"the model that was asked did not answer in {timeout:g} s"
+    if isinstance(answer, AgentqError):
+        return f"the model could not be asked ({one_line(answer.message, 120)})"
+    if isinstance(answer, BaseException):
+        return f"the model could not be asked ({type(answer).__name__})"
+    if not isinstance(answer, str):
+        return "the model that was asked answered no text"
+    try:
+        return opinion.parse(answer)
+    except ValueError as error:
+        why = "it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+        return f"the answer of the model that was asked cannot be used: {why}"
+
+
+def _answer(ask: Ask, prompt: str, timeout: float) -> str | BaseException | None:
+    """What `ask` returns or raises; None if it does neither in time. Its thread is then left behind, and ends with
+    the process at the latest: `ask` has limits of its own."""
+    said: list[str | BaseException] = []
+
+    def run() -> None:
+        try:
+            said.append(ask(prompt))
+        except BaseException as error:  # a client may raise anything; a route must come of it
+            said.append(error)
+
+    thread = threading.Thread(target=run, name="agentq-route", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return said[0] if said else None
