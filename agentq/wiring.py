@@ -11,24 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentq import config as settings
-from agentq import machine, process, repository
+from agentq import machine, process, repository, wiring_agents
 from agentq.config import Config
-from agentq.core.text import did_you_mean
 from agentq.errors import ConfigError, ExternalError, Refused, UserError
 from agentq.repository import Repository
 from agentq.store.runs import Runs
 
 if TYPE_CHECKING:
-    from agentq.core.models import Tier
-    from agentq.core.spec import Spec
     from agentq.databases.base import Databases
-    from agentq.drivers.base import AgentTask, Driver
-    from agentq.drivers.runner import Wrap
+    from agentq.drivers.base import Driver
     from agentq.flows.advise import Situation
     from agentq.flows.heart import Machines
-    from agentq.flows.services import Base, Observer, Services, Thinking
-    from agentq.models.book import Book
-    from agentq.models.choose import Chooser
+    from agentq.flows.services import Base, Observer, Services
     from agentq.store.base import QueueStore
     from agentq.trunk.branch import QueueBranch
 
@@ -154,6 +148,11 @@ def queue_branch(repo: Repository, config: Config, name: str = "") -> "QueueBran
     return branch
 
 
+def book_file() -> Path:
+    """What all processes of this host share about models and money."""
+    return _state_home(os.environ) / "models.sqlite"
+
+
 def _state_home(env: Mapping[str, str]) -> Path:
     state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
     return Path(state) / "agentq"
@@ -192,7 +191,8 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
     return Services(
         repo=repo, config=config, store=made.store, runs=made.runs, mirror=mirror,
         workspaces=Workspaces(root, mirror), databases=databases(repo, config, root, background=True),
-        driver=driver(config, readable=(root / "mirror.git",)), thinking=thinking(made), clock=SystemClock(),
+        driver=wiring_agents.driver(config, readable=(root / "mirror.git",)),
+        thinking=wiring_agents.thinking(config, root, book_file()), clock=SystemClock(),
         owner=process.identity(os.getpid()) or "", identity=_identity(repo),
         observer=observer or silent, stop=stops or (lambda: None), machines=machines(made),
     )  # fmt: skip
@@ -294,121 +294,9 @@ _PROVIDERS: dict[str, Callable[[Repository, Config, Path], "Databases"]] = {
 }  # fmt: skip
 
 
-def book() -> "Book":
-    """What all processes of this host share about models and money."""
-    from agentq.models.book import Book
-    from agentq.models.clock import HostClock
-
-    return Book(_state_home(os.environ) / "models.sqlite", HostClock())
-
-
-def chooser(config: Config, pages: "Book | None" = None) -> "Chooser":
-    """Budgets, buckets and breakers as the settings want them, over the host's book."""
-    from agentq.core.breaker import Rules
-    from agentq.core.budget import Budgets
-    from agentq.core.models import Models
-    from agentq.core.pace import Thresholds
-    from agentq.models.breakers import Breakers
-    from agentq.models.buckets import Buckets
-    from agentq.models.choose import Chooser
-    from agentq.models.gate import Gate
-    from agentq.models.ledger import Ledger
-
-    pages, models, pace = pages or book(), config.models or Models(), config.pace
-    budgets = Budgets(config.budget.spec_dollars, config.budget.day_dollars, type_tokens=config.budget.tokens)
-    gate = Gate(Buckets(pages, models.buckets), Breakers(pages, Rules(pace.failures, pace.open_seconds)))
-    thresholds = Thresholds(pace.overflow_at, pace.pace_at)
-
-    def unusable(tier: "Tier") -> str:
-        bucket = models.buckets.get(tier.bucket)
-        name = bucket.key_env if bucket else ""
-        return f"the variable {name} is not set" if name and not os.environ.get(name) else ""
-
-    return Chooser(Ledger(pages, budgets, models.buckets), gate, thresholds, SystemClock().now, unusable)
-
-
-def thinking(made: "Base") -> "Thinking":
-    """Which model does what, and at what price."""
-    from agentq.core.models import Models
-    from agentq.flows.services import Thinking
-    from agentq.models.choose import plain
-
-    config, models = made.config, made.config.models or Models()
-    _, alone = plain(config.agent.driver, config.agent.model)
-
-    def route(entry: "Spec") -> "tuple[tuple[Tier, ...], str]":
-        if not models.tiers:
-            return (alone,), ""
-        names = models.routes.get(entry.kind or "default") or models.routes.get("default") or tuple(models.tiers)
-        return tuple(models.tiers[name] for name in names), ""
-
-    def chosen(tier: "Tier") -> "Driver | None":
-        same = tier.driver in ("", config.agent.driver)
-        return None if same else driver(config, tier.driver, (made.workspaces / "mirror.git",))
-
-    return Thinking(
-        chooser(config),
-        models,
-        route,
-        chosen,
-        lambda bucket: os.environ.get(bucket.key_env, "") if bucket.key_env else "",
-    )
-
-
-_DRIVERS = {
-    "command": "agentq.drivers.command:CommandDriver", "claude": "agentq.drivers.claude:Claude",
-    "codex": "agentq.drivers.codex:Codex", "gemini": "agentq.drivers.gemini:Gemini",
-    "opencode": "agentq.drivers.opencode:Opencode", "aider": "agentq.drivers.aider:Aider",
-    "builtin": "agentq.drivers.builtin:Builtin",
-}  # fmt: skip
-
-
-def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "Driver":
-    """The driver `name`, or the configured one. readable: what its agents must see, wherever it lies. Raises
-    UserError for one that is not there, Refused where a sandbox is required and there is none."""
-    from agentq.drivers.command import CommandDriver
-    from agentq.drivers.runner import AgentProgram
-
-    name = name or config.agent.driver
-    made = _load(_DRIVERS.get(name, name))
-    wrap = _walls(config, readable)
-    if made is CommandDriver:
-        return CommandDriver(config.agent.command, config.agent.env, wrap=wrap)
-    chosen: Any = made()
-    return chosen if hasattr(chosen, "run") else AgentProgram(chosen, config.agent.env, wrap=wrap)
-
-
-def _load(place: str) -> Any:
-    """The class that `module:Class` names."""
-    import importlib
-
-    module, _, name = place.partition(":")
-    if not name:
-        hint = did_you_mean(place, _DRIVERS) or f"known: {', '.join(_DRIVERS)}, or module:Class"
-        raise UserError(f"there is no driver '{place}'", hint)
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"the driver '{place}' cannot be loaded: {error}", "is its package installed here?"
-        ) from None
-
-
-def _walls(config: Config, readable: tuple[Path, ...]) -> "Wrap":
-    """Puts an agent as a whole into the sandbox. It thinks over the network, so that stays."""
-    from agentq.sandbox import Walls, find
-
-    sandbox, chosen = find(config.sandbox.use), config.sandbox  # type: ignore[arg-type]
-    writable = tuple(Path(folder).expanduser() for folder in chosen.writable)
-    seen = (*readable, *(Path(folder).expanduser() for folder in chosen.readable))
-
-    def wrap(command: list[str], task: "AgentTask", folders: tuple[Path, ...]) -> list[str]:
-        walls = Walls(
-            task.workspace, (*folders, *writable, *task.writable), (*seen, task.prompt_file), network=True
-        )
-        return sandbox.wrap(command, walls)
-
-    return wrap
+def driver(config: Config) -> "Driver":
+    """The configured driver, as `doctor` looks at it."""
+    return wiring_agents.driver(config)
 
 
 def recording(show: "Observer") -> "Observer":

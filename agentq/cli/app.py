@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from agentq import __version__
-from agentq.cli import db_, inspect_, lane_, machines_, queue_, run_, setup_, share_
+from agentq.cli import db_, inspect_, lane_, machines_, models_, queue_, run_, setup_, share_
 from agentq.core.text import did_you_mean
 from agentq.errors import AgentqError, ExitCode, UserError
 
@@ -105,7 +105,10 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
         queue_.add, queue_.edit, queue_.remove, queue_.hold, queue_.release, queue_.pause, queue_.resume,
         machines_.steal,
     ],
-    _LOOK: [inspect_.status, inspect_.show, inspect_.why, inspect_.logs, inspect_.diff, inspect_.graph],
+    _LOOK: [
+        inspect_.status, inspect_.show, inspect_.why, inspect_.logs, inspect_.diff, inspect_.graph,
+        models_.attach, models_.cost, models_.budget, models_.route,
+    ],
     _SETUP: [setup_.init, setup_.doctor, share_.share, share_.unshare, setup_.schema, setup_.demo],
 }  # fmt: skip
 for panel, functions in _PANELS.items():
@@ -119,6 +122,12 @@ lane_app.callback()(lane_.lane)
 lane_app.command("freeze")(lane_.freeze)
 lane_app.command("thaw")(lane_.thaw)
 app.add_typer(lane_app, name="lane", rich_help_panel=_LOOK)
+breakers_app = typer.Typer(
+    cls=Suggesting, help="Which tiers are left alone for a while, and why.", invoke_without_command=True
+)
+breakers_app.callback()(models_.breakers)
+breakers_app.command("reset")(models_.reset)
+app.add_typer(breakers_app, name="breakers", rich_help_panel=_LOOK)
 db_app = typer.Typer(cls=Suggesting, help="Database branches by hand.", no_args_is_help=True)
 for function in (db_.db_list, db_.db_branch, db_.db_url, db_.db_drop, db_.db_seal, db_.db_warm, db_.db_reap):
     db_app.command(function.__name__.removeprefix("db_"))(function)

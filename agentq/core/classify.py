@@ -22,7 +22,7 @@ STEM = 5  # letters: "migration", "migrations" and "migratoin" begin alike
 def features(reading: Reading) -> list[str]:
     """What is counted about a text: its words, how longer words begin (`migra*`), rules that apply (`@name`), and
     whether it names a number of things (`@many`). Sorted, each once."""
-    found: set[str] = {f"@{hit.rule.name}" for hit in reading.hits}
+    found: set[str] = {f"@{hit.rule.name}" for hit in reading.hits} or {"@none"}
     for word in reading.words:
         if word[0].isdigit():
             found.add("0")

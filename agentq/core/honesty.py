@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from agentq.core.tests_config import Rule, rules_of
 from agentq.core.tests_files import is_golden, is_run, is_test, reader_of
+from agentq.core.tests_plain import read_plain
 from agentq.core.tests_shape import EXACT, MAX_BYTES, NOTHING, Case, Check, Shape, Unreadable, checks_of
 from agentq.core.text import clean, plural
 
@@ -67,6 +68,8 @@ def review(versions: Sequence[Version], globs: Sequence[str], commands: Sequence
     `commands`: those that verify."""
     tests = [one for one in versions if _is_test(one, globs)]
     old, new = _side(tests, "old", globs), _side(tests, "new", globs)
+    if plain := [path for path, error in old.unread.items() if not error.long]:  # by lines then, on both sides
+        old, new = _side(tests, "old", globs, plain), _side(tests, "new", globs, plain)
     found = [*_unreadable(tests, old, new), *_Review(old, new).found()]
     for one in versions:
         if one.old is not None:
@@ -80,14 +83,14 @@ def _is_test(one: Version, globs: Sequence[str]) -> bool:
     return any(data is not None and is_test(one.path, data, globs) for data in (one.old, one.new))
 
 
-def _side(versions: Iterable[Version], which: str, globs: Sequence[str]) -> _Side:
+def _side(versions: Iterable[Version], which: str, globs: Sequence[str], plain: Sequence[str] = ()) -> _Side:
     side = _Side()
     for one in versions:
         data = one.old if which == "old" else None if one.link else one.new
         if data is None:
             continue
         try:
-            shape = read(one.path, data)
+            shape = read(one.path, data, plain=one.path in plain)
         except Unreadable as error:
             side.unread[one.path] = error
             continue
@@ -104,13 +107,16 @@ def _uncollected(case: Case) -> Case:
     return replace(case, collected=False)
 
 
-def read(path: str, data: bytes) -> Shape:
-    """The tests of a file; an empty shape where nobody knows its language. Raises Unreadable."""
+def read(path: str, data: bytes, *, plain: bool = False) -> Shape:
+    """The tests of a file; an empty shape where nobody knows its language. `plain`: by its lines alone. Raises
+    Unreadable."""
     reader = reader_of(path)
     if reader is None:
         return Shape()
     if len(data) > MAX_BYTES:
-        raise Unreadable(f"longer than {MAX_BYTES} bytes")
+        raise Unreadable(f"longer than {MAX_BYTES} bytes", long=True)
+    if plain:
+        return read_plain(data.decode("utf-8", "replace"))
     try:
         return reader(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"))
     except UnicodeDecodeError:
@@ -127,7 +133,9 @@ def _unreadable(tests: Iterable[Version], old: _Side, new: _Side) -> Iterable[We
                 yield Weakening(one.path, 0, "removed", "removed; nobody can say which tests it held")
             continue
         broke = one.old is not None and one.path not in old.unread
-        text = f"it cannot be read{' any more' if broke else ''}, so nobody can say what it tests: {clean(error.why)}"
+        text = (
+            f"it cannot be read{' any more' if broke else ''}, so nobody can say what it tests: {clean(error.why)}"
+        )
         yield Weakening(one.path, error.line, "unreadable", text, stops=broke or (one.old is not None))
 
 
@@ -331,7 +339,10 @@ class _Review:
         fewer = len(old.values) - len(new.values)
         if fewer > 0 and gone:
             self._say(
-                twin, new, "weakened", f"lost {plural(min(fewer, len(gone)), 'of its rows')}: {gone[0][:80]}"
+                twin,
+                new,
+                "weakened",
+                f"lost {min(fewer, len(gone))} of its {len(old.values)} rows: {_cut(gone[0])}",
             )
         marked = sum("skip" in row or "xfail" in row for row in new.values)
         if marked > sum("skip" in row or "xfail" in row for row in old.values):
@@ -350,9 +361,7 @@ class _Review:
             if left and all(check.conditional for check in left):
                 self._say(twin, case, "weakened", "checks only on a condition now")
 
-    def _looser(
-        self, twin: tuple[str, str], case: Case, missing: list[Check], added: list[Check]
-    ) -> list[Check]:
+    def _looser(self, twin: tuple[str, str], case: Case, missing: list[Check], added: list[Check]) -> list[Check]:
         """Say which checks are the same but for a tolerance; returns the others. Takes them out of `added`, too."""
         left = []
         for check in missing:
@@ -434,7 +443,7 @@ def _rank(check: Check, subjects: set[str]) -> int:
 def _is_less(check: Check, other: Check, subjects: set[str]) -> bool:
     """Whether `other` demands less than the `check` whose place it takes. Nearly equal is as good as equal, and
     ways to say that something is false or empty are equals."""
-    if check.negated and other.negated:
+    if check.negated and (other.negated or (check.rank < EXACT and other.subject == check.subject)):
         return False
     floor = check.rank - 1 if check.rank == EXACT else check.rank
     return _rank(other, subjects) < floor
@@ -442,7 +451,9 @@ def _is_less(check: Check, other: Check, subjects: set[str]) -> bool:
 
 def _similar(line: str, others: Sequence[str]) -> bool:
     words = set(re.findall(r"\w+", line)) - {"_"}
-    return any(len(words & set(re.findall(r"\w+", other))) >= 0.6 * len(words) for other in others) if words else True
+    return (
+        any(len(words & set(re.findall(r"\w+", other))) >= 0.6 * len(words) for other in others) if words else True
+    )
 
 
 def _was(before: Check, after: Check) -> str:

@@ -24,15 +24,18 @@ RULES = (
         """
         no code, no changes, no change, change nothing, no fix, not fix, don t fix, do not fix, report only, only
         report, only the report, report is enough, just the list, just a list, just analysis, analysis only,
-        opinion only, review only, read only, no implementation, don t merge, do not merge, dry run
+        opinion only, review only, no implementation, don t merge, do not merge
         """,
     ),
     Rule(
         "asks for findings",
         {"scan": 1.5},
         """
-        report, report back, tell me, tell us, give me, hand me, output, findings, verdict, severity, print, in a
-        table, one table, tabulate, list them, list those, and list, summarise, summarize, come back with
+        tell me, tell us, give me, hand me, verdict, severity, print, in a table, one table, tabulate, list them,
+        list those, and list, summarise, summarize, come back with, and report, report back, report it, report
+        them, report which, report status, report mismatches, report differences, report every, report each, report
+        counts, report the, report by, report per, report totals, report those, a report, output the, record every,
+        record the, record whether, which ones
         """,
     ),
     Rule(
@@ -49,9 +52,19 @@ RULES = (
     ),
     Rule(
         "asks a question",
-        {"scan": 2, "research": 1},
+        {"scan": 2, "research": 1.5},
         """
-        why, which, what, where, who, when, how, is, are, does, do, since, warum, wieso, wo, welche
+        why, which, what, where, who, when, how, is, are, does, do, since, warum, wieso, wo, welche, how come, can
+        we, can you tell, do other, somebody
+        """,
+        first=True,
+    ),
+    Rule(
+        "asks for a verdict",
+        {"judgment": 2.5, "scan": 1},
+        """
+        is it, is our, is the, is this, are our, are the, are these, are we, should we, do we, does our, does this,
+        does the, what do you think, how good, how well, would you, can we rely
         """,
         first=True,
     ),
@@ -63,7 +76,9 @@ RULES = (
         introduce, integrate, wire, set up, upgrade, bump, port, make, support, feat, feature, bug, bugfix, hotfix,
         chore, allow, handle, show, hide, swap, drop, polish, prototype, spike, simplify, disable, enable, reduce,
         cut, users can, as a, as an, endpoint, new, try out, experiment, proof of concept, reproduce, debug, tune,
-        harden, choose, pick, settle, rework
+        harden, choose, pick, settle, rework, update, increase, decrease, put, turn, wrap, try, get, decide,
+        improve, tidy, resolve, raise, rethink, let, shorten, restyle, find a way, silence, translate, tweak,
+        refine, balance
         """,
         first=True,
     ),
@@ -71,8 +86,18 @@ RULES = (
         "user story",
         {"implementation": 2.5, "structured": 2.5},
         """
-        so that i, i want to, users can, user can, acceptance criteria, ac, must be able, should be able, it
-        should, must not, there must be
+        so that i, i want to, users can, user can, acceptance criteria, ac, must be able, should be able, there
+        must be
+        """,
+    ),
+    Rule(
+        "a fault or a wish",
+        {"implementation": 2, "structured": 1},
+        """
+        crash, crashes, wrong, broken, does not work, doesn t work, off by one, nothing happens, should remember,
+        should support, should show, should skip, should be, should see, should only, customers want, users want,
+        must be, accepts, cannot, can t, must have, breaks, cut off, jumps, flickers, stutters, falls over, lost
+        updates, is missing, hangs, shows up twice, a customer can, users must
         """,
     ),
     Rule(
@@ -80,7 +105,8 @@ RULES = (
         {"implementation": 2.5, "research": 1.5, "scan": -2},
         """
         and fix, then fix, fix it, fix what, and repair, repair it, and correct, make it work, make it go away, and
-        patch, and eliminate, and adapt, fix if possible, get it going, and set it up, and find a fix
+        patch, and eliminate, and adapt, fix if possible, get it going, and set it up, and find a fix, sort it out,
+        cure it, get to the bottom, raise it, integrate it, then cure
         """,
     ),
     Rule(
@@ -88,9 +114,10 @@ RULES = (
         {"implementation": 2, "scan": -1.5},
         """
         and do it, and apply, apply them, apply it, and implement, implement it, implement the, and use, and
-        commit, and wire, and remove, remove the, delete the, and build, build the, and change, change what, change
-        them, and replace, and make, and get, then put, and adopt, throw out, add a test, add a check, keep it if,
-        keep if, drop them, and switch, switch the, refactor towards, and port
+        commit, and wire, and remove, and build, build the, and change, change what, change them, and replace, and
+        get, then put, and adopt, throw out, add a test, add a check, keep it if, keep if, drop them, and switch,
+        switch the, refactor towards, and port, and solve, solve it, and repair, and raise, remove it, set them,
+        and cut the rest, and make it, and get a
         """,
     ),
     Rule(
@@ -98,16 +125,18 @@ RULES = (
         {"documentation": 2, "scan": -1.5},
         """
         and document, document it, document them, and describe, describe it, write what, write down, and write,
-        write a, write it, write them, and publish, put it in the, explain it in, into a page, in one page, und
-        beschreiben, help article
+        write it, write them, and publish, put it in the, explain it in, into a page, in one page, und beschreiben,
+        help article, and write that, make a page of, and add them to the, for the product wiki, into the docs,
+        write a page, write a guide, write a summary, write a note, summary page
         """,
     ),
     Rule(
         "code to be written",
-        {"implementation": 1},
+        {"implementation": 1, "structured": 0.5},
         """
-        endpoint*, button*, field, form, unit tests, e e, migration*, webhook*, component*, class, classes,
-        refactor*, wire, toggle, login, middleware, index, footer, upload*
+        endpoint*, button*, unit tests, e e, migration*, webhook*, component*, class, classes, refactor*, wire,
+        toggle, login, middleware, index, footer, upload*, form, forms, screen, screens, import, csv, filters,
+        payment, invoice, app, css, dialog, modal, dropdown, config, service, services, build, job, jobs
         """,
     ),
     Rule(
@@ -123,8 +152,8 @@ RULES = (
         "prose",
         {"documentation": 3, "implementation": -1},
         """
-        docs, doc, documentation, readme*, changelog*, manual, handbook, guide*, tutorial*, howto, how to, faq*,
-        wiki, runbook*, article*, docstring*, javadoc, jsdoc, adr, rfc, glossary, whitepaper, blog, release notes,
+        docs, doc, documentation, readme*, changelog*, manual, handbook, guide*, tutorial*, howto, faq*, wiki,
+        runbook*, article*, docstring*, javadoc, jsdoc, adr, rfc, glossary, whitepaper, blog, release notes,
         upgrade notes, help cent*, knowledge base, postmortem, doku, dokumentation, anleitung, benutzerhandbuch,
         handbuch, explainer, documented, tagline, headline, openapi, chapters, table of contents, case study, best
         practices, user manual, style guide, design doc, decision record
@@ -135,7 +164,8 @@ RULES = (
         {"documentation": 3},
         """
         document, describe, write up, write about, write down, explain, proofread, draft, rewrite the landing,
-        reword the, write the, write an, write a, edit, editorial
+        reword the, write the, write an, write a, edit, editorial, how to, guide, manual, tutorial, runbook,
+        handbook, readme, changelog, release notes, announcement
         """,
         first=True,
     ),
@@ -144,7 +174,8 @@ RULES = (
         {"documentation": 1.5},
         """
         write up, write it up, write a page, a page, in the docs, the page, copy, wording, prose, document,
-        describe*, chapter*, pages, article, texts, text, tone, section, md, and document, paragraph, examples
+        describe*, chapter*, pages, article, texts, text, tone, section, md, and document, paragraph, examples,
+        make a page, write that, on the page, page about, page on, pages on
         """,
     ),
     # ---- how it is done
@@ -159,7 +190,10 @@ RULES = (
         before we, before anybody, before anyone, aufwand, gliederung, decommissioning, proposal, propose,
         proposed, skeleton, architecture decision, information architecture, decision record, agenda, into specs,
         into tickets, slice, decompose, epic, stories, hours per, rough days, sketch, schedule, draft an rfc,
-        charter, technical design, data model, to be discussed
+        charter, technical design, data model, to be discussed, in sequence, sensible sequence, ballpark, forecast,
+        upgrade path, blueprint, into pieces, work breakdown, impact analysis, variants, in parallel, cut lines, in
+        safe steps, steps to, path to, how to cut, so nothing blocks, ordered by, calendar, headings, t shirt,
+        playbook, build order, one by one, split this spec, in stages, stage it, what must exist first
         """,
     ),
     Rule(
@@ -177,11 +211,12 @@ RULES = (
         {"judgment": 2.5},
         """
         review*, decide*, decision, choose, choice, pick, judge*, evaluate whether, critique, critical, opinion,
-        verdict, rate, rank*, triage, prioritise, prioritize, taste, tasteful, your call, weigh, trade off, trade
-        offs, recommend*, sensible, severity, honest*, confusing, readable, readability, worth, is it ok, good
-        enough, sanity check, prefer, proportionate, make up your mind, score, second opinion, second pair,
-        favourite, judgement, judgment, go or no go, which is right, fair, appropriate, trust, entscheide*,
-        bewerte*
+        verdict, rank*, triage, prioritise, prioritize, taste, tasteful, your call, weigh, trade off, trade offs,
+        recommend*, sensible, severity, honest*, confusing, readable, readability, worth, is it ok, good enough,
+        sanity check, prefer, proportionate, make up your mind, score, second opinion, second pair, favourite,
+        judgement, judgment, go or no go, which is right, fair, appropriate, trust, entscheide*, bewerte*, rate
+        each, rate the, rate every, grade, believe, opinionated, balanced, argue, would you merge, saner,
+        acceptable, how good, how bad
         """,
     ),
     Rule(
@@ -190,7 +225,9 @@ RULES = (
         """
         better, best, simplify, improve, polish, tone, friendlier, clearer, clean up, cleaner, clarity, too
         crowded, less annoying, calmer, nicer, rewrite, reword, rework, tune, soften, sharpen, shorten, distil,
-        tidy, cut the, voice, confuses, harden, balance
+        tidy, voice, confuses, harden, balance, rethink, charming, less scary, less confusing, nice, easier to
+        read, tidy up, shorter, trim, refine, tweak, catchier, kindly, kinder, saner, feel right, good thresholds,
+        less, more readable, look real
         """,
     ),
     Rule(
@@ -204,38 +241,55 @@ RULES = (
         the reason, find the cause, where does, where do, what explains, understand how, trace it, culprit, since
         when, who calls, hypotheses, herausfinden, finde heraus, warum, what happens when, nobody is sure, from the
         code, read the code, actually works, really works, study, market overview, survey of, gather, what we know,
-        unclear, find why, evidence, how others, reads
+        unclear, find why, evidence, how others, reads, see if, see whether, what is going on, what s going on,
+        what is the difference, what happens, nobody has an explanation, no idea why, what for, who added, how do
+        others, get to the bottom, look at how, see how, evidence please, play with, mechanism, model it
         """,
     ),
     Rule(
         "the same many times",
         {"bulk": 2.5, "structured": -0.5},
         """
-        everywhere, throughout, in all, whole repo, whole repository, entire repo, across all, in every, all files,
-        every file, all the files, each of the, mass update, all places, all uses, every use, all imports, all
-        callers, all remaining, to every, to all, on every page, all docs, same change, same fix, one pattern, all
-        pages, in each, for each of, all images, all links, per file, per folder, per package, all repos, all
-        repositories, every todo, all functions, all public, for all, for every, all our, all components, every
-        place, of all
+        everywhere, in all, whole repo, whole repository, entire repo, across all, in every, all files, every file,
+        all the files, each of the, mass update, all places, all uses, every use, all imports, all callers, all
+        remaining, to every, to all, on every page, all docs, same change, same fix, one pattern, all pages, in
+        each, for each of, all images, all links, per file, per folder, per package, all repos, all repositories,
+        every todo, all functions, all public, for all, for every, all our, all components, every place, of all
+        """,
+    ),
+    Rule(
+        "counts over many",
+        {"bulk": 1},
+        """
+        all, every, each, throughout
         """,
     ),
     Rule(
         "mechanical",
         {"bulk": 2},
         """
-        rename, bump, typo, typos, spelling, grammar, trailing, formatter, unused, headers, license header*,
-        translate, translation, grep, count, capitalise, capitalisation, prefix, sort imports, outdated,
-        deprecated, vulnerability scan, cve, docstrings, find and replace, alle, ersetzen, copyright, convert,
-        minor versions, patch versions, dead links, broken links
+        rename, bump, typo, typos, spelling, grammar, trailing, formatter, unused, license header*, translate,
+        translation, grep, count, capitalise, capitalisation, prefix, sort imports, outdated, deprecated,
+        vulnerability scan, cve, docstrings, find and replace, alle, ersetzen, copyright, convert, minor versions,
+        patch versions, dead links, broken links, copyright header*, wherever, one line each, indentation, as a
+        list
         """,
     ),
     Rule(
         "list, count, collect",
         {"bulk": 2.5, "scan": 1.5},
         """
-        list all, list every, list files, list, count, collect the, collect all, find all, find every, grep,
-        extract all, get all, print all, dump, find unused, find duplicate, find files, find images, find empty,
-        scan all
+        list all, list every, list files, count, collect the, collect all, find all, find every, grep, extract all,
+        get all, print all, dump, find unused, find duplicate, find files, find images, find empty, scan all, list
+        the, list which, list each, list any
+        """,
+        first=True,
+    ),
+    Rule(
+        "list of",
+        {"bulk": -0.5, "planning": 0.5},
+        """
+        list of
         """,
         first=True,
     ),
@@ -244,9 +298,9 @@ RULES = (
         {"structured": 2},
         """
         step by step, steps, workflow, flow, implement, endpoint*, with tests, plus tests, and tests, verify,
-        validate, matrix, checklist, integrate, feat, feature, users can, as a user, as an, end to end, both
-        directions, tutorial, installation, user manual, guide for, troubleshooting, runbook, section, release
-        notes, changelog for, with examples, how to, reference, paging, retry, admin view, notifications
+        validate, matrix, checklist, integrate, feat, users can, as a user, as an, end to end, both directions,
+        tutorial, installation, user manual, guide for, troubleshooting, runbook, section, release notes, changelog
+        for, with examples, reference, paging, retry, admin view, notifications, quickstart, options, manual, guide
         """,
     ),
     Rule(

@@ -13,7 +13,7 @@ from agentq.core.keyword_rules import RULES, Rule
 
 MAX_CHARACTERS, MAX_WORDS = 8000, 300  # what a text says first is what it is about
 # How much a vote counts: so that 80 % is right four times of five. The training script prints what it is.
-TYPE_SLOPE, KIND_SLOPE = 1.2, 1.2
+TYPE_SLOPE, KIND_SLOPE = 1.1, 1.1
 _WORD = re.compile(r"[^\W\d_]+|\d{1,9}")
 # Words before the one that counts: "please list …", "we need to check …".
 _FILLERS = frozenset(

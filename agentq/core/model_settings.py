@@ -18,7 +18,7 @@ from agentq.errors import ConfigError
 
 SECTIONS = ("bucket", "tier", "route")
 PROTOCOLS = ("anthropic", "openai", "gemini")
-KINDS = ("planning", "judgment", "structured", "research", "bulk", "hard-review", "default")
+KINDS = ("planning", "judgment", "structured", "research", "bulk", "hard-review")
 MOST = 1e12
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _VARIABLE = shape(r"[A-Za-z_][A-Za-z0-9_]*", "not the name of an environment variable")
@@ -73,7 +73,9 @@ class RouteRow:
     research: Annotated[Texts, About("Reading and finding out.")] = ()
     bulk: Annotated[Texts, About("Much of the same.")] = ()
     hard_review: Annotated[Texts, About("The hardest reviews; never by itself, never a fallback.")] = ()
-    default: Annotated[Texts, About("Every kind that names none.")] = ()
+    default: Annotated[
+        Texts, About("Every kind that names none, but hard_review; without [route] all tiers, as they stand.")
+    ] = ()
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,9 @@ def _routes(values: Any, tiers: Mapping[str, Tier], place: _Place) -> dict[str, 
             if name not in tiers:
                 hint = did_you_mean(name, tiers) or f"name one of: {', '.join(tiers) or 'none is there'}"
                 place.refuse(("route", written.get(key, key)), f"there is no tier '{clean(name)}'", hint)
-    return {key.replace("_", "-"): names for key, names in row.items() if names}
+    default = row.pop("default") or (() if values else tuple(tiers))
+    rest = {kind: default for kind in KINDS if kind != "hard-review" and default}
+    return rest | {key.replace("_", "-"): names for key, names in row.items() if names}
 
 
 def shown(models: Models) -> list[tuple[str, str]]:

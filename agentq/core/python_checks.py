@@ -57,7 +57,9 @@ def called(node: ast.Call) -> list[Check] | None:
     if name.startswith("assert_") and isinstance(node.func, ast.Attribute):
         rank = EXACT if name.endswith(_MOCK_EXACT) else WEAK if "called" in name or "awaited" in name else PARTLY
         return [Check(_text(node), rank, node.lineno)]
-    if name not in _RAISES and name.lower().lstrip("_").startswith(("assert", "check", "verify", "expect", "ensure")):
+    if name not in _RAISES and name.lower().lstrip("_").startswith(
+        ("assert", "check", "verify", "expect", "ensure")
+    ):
         return [Check(_text(node), NEARLY, node.lineno)]
     return None
 
@@ -69,7 +71,9 @@ def raising(node: ast.expr) -> Check | None:
     name = node.func.attr if isinstance(node.func, ast.Attribute) else _text(node.func)
     if name not in _RAISES:
         return None
-    kinds = [_text(kind) for one in node.args[:1] for kind in (one.elts if isinstance(one, _CONTAINERS) else [one])]
+    kinds = [
+        _text(kind) for one in node.args[:1] for kind in (one.elts if isinstance(one, _CONTAINERS) else [one])
+    ]
     broad = any(kind.rsplit(".", 1)[-1] in _ANY_ERROR for kind in kinds)
     said = "match" in {keyword.arg for keyword in node.keywords} or (name.endswith(("Regex", "Message")))
     said = said or (name.startswith("assertRaises") and len(node.args) == 2 and name != "assertRaises")
@@ -150,7 +154,9 @@ def _rank(test: ast.expr) -> tuple[int, bool]:
 
 def _compare(test: ast.Compare) -> tuple[int, bool]:
     right = test.comparators[0]
-    if _text(test.left) == _text(right) or (isinstance(test.left, ast.Constant) and isinstance(right, ast.Constant)):
+    if _text(test.left) == _text(right) or (
+        isinstance(test.left, ast.Constant) and isinstance(right, ast.Constant)
+    ):
         return NOTHING, False
     rank = min(_BY_OPERATOR[type(operator)] for operator in test.ops)
     if len(test.ops) == 1 and isinstance(right, ast.Constant):
@@ -179,7 +185,11 @@ def _weight(test: ast.expr) -> int:
     if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
         return 1
     leaves = [node for side in (test.left, *test.comparators) for node in ast.walk(side) if _is_leaf(node)]
-    return max(1, min(len(leaves), 200)) if any(isinstance(s, _CONTAINERS | ast.Dict) for s in test.comparators) else 1
+    return (
+        max(1, min(len(leaves), 200))
+        if any(isinstance(s, _CONTAINERS | ast.Dict) for s in test.comparators)
+        else 1
+    )
 
 
 def _is_leaf(node: ast.AST) -> bool:
@@ -191,6 +201,11 @@ def _at(node: ast.expr, place: ast.AST) -> ast.expr:
 
 
 def _text(node: ast.AST) -> str:
-    return ast.unparse(node)
-
-
+    """The source in a normal form; names without the detour."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=ast.Name(id=name), attr=attr):
+            return f"{name}.{attr}"
+        case _:
+            return ast.unparse(node)

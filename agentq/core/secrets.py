@@ -84,11 +84,13 @@ def _ordinary(value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A credential in a text. line: 1-based. shown: what may be shown of it."""
+    """A credential in a text. line: 1-based. shown: what may be shown of it. sure: it has a form that only such
+    credentials have; otherwise it is a random value that is given to a name for secrets."""
 
     kind: str
     line: int
     shown: str
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,38 +168,53 @@ _ASSIGNED = re.compile(
 )
 _ENV_LINE = re.compile(r"(?:export[ \t]{1,4})?[A-Z][A-Z0-9_]{0,60}\Z")
 _OTHER_NAME = re.compile(
-    r"(?i)public|hash|sha\d|checksum|digest|fingerprint|csrf|xsrf|_id\b|_?type\b|url|file|path|name\b"
+    r"(?i)public|hash|sha\d|checksum|digest|fingerprint|csrf|xsrf|authenticity|_id\b|_?type\b|url|file|path|name\b"
 )
 _EXAMPLE = re.compile(
     r"(?i)example|dummy|fake|sample|placeholder|change_?me|your[_-]|x{4}|\*{3}|\.{3}|redacted|insert|todo|foobar|test"
     r"|mock|0{5}|1{5}|a{5}|123456|abcdef(?!\d)|qwerty|deadbeef|lorem|not[_-]?a|secret[_-]?(?:key|token|value)|password"
 )
 _UUID = re.compile(r"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_WORDS = re.compile(r"[A-Za-z][a-z]{4,}|[A-Z]{6,}|(?<=[_.-])[a-z]{4}(?=[_.-])")
+_RUN = re.compile(r"[A-Za-z][a-z]{3,}|[A-Z]{5,}")
+_NO_WORD = re.compile(r"(?i)[^aeiouy]{4}|[aeiouy]{4}|^[^aeiouy]+$|q[^u]|[jvx][^aeiouy]")
+_HASHED = re.compile(r"\$|pbkdf2|argon2|scrypt|bcrypt|sha\d", re.IGNORECASE)
+_LONG_LINE = 2000  # characters; no person wrote it
+_UNSURE = frozenset({"secret value", "password in a URL"})
+_SAMPLES = re.compile(
+    r"(?i)(?:^|/)(?:tests?|specs?|__tests__|testdata|fixtures?|mocks?|examples?|samples?|docs?|guides?)/"
+    r"|(?:^|[/_.-])(?:test|spec|conftest|mock)s?[_.-][^/]*$|[_-]test\.\w+$|\.(?:md|rst|adoc|txt|lock)$"
+    r"|(?:^|/)(?:package-lock\.json|pnpm-lock\.yaml|go\.sum)$|\.min\.\w+$"
+)
 _Match = tuple[str, int, str]
 
 
-def scan(data: str | bytes, known: Iterable[str] = ()) -> list[Found]:
+def scan(data: str | bytes, known: Iterable[str] = (), *, path: str = "") -> list[Found]:
     """Credentials in a text, in the order of their lines; at most MOST. known: values that are secret here; no
-    comment allows those."""
-    return _report(data, known, "")
+    comment allows those. path: where `shows_samples`, only those that are sure."""
+    return _report(data, known, "", path)
 
 
-def scan_added(old: bytes | None, new: bytes, known: Iterable[str] = ()) -> list[Found]:
+def scan_added(old: bytes | None, new: bytes, known: Iterable[str] = (), *, path: str = "") -> list[Found]:
     """Credentials in `new` that are not in `old`; None: there was no file."""
-    return _report(new, known, _text(old) if old else "")
+    return _report(new, known, _text(old) if old else "", path)
 
 
-def _report(data: str | bytes, known: Iterable[str], before: str) -> list[Found]:
-    text = _text(data)
+def shows_samples(path: str) -> bool:
+    """Whether a file is a test, documentation or a lock file: values in it are made up, or hashes."""
+    return bool(_SAMPLES.search(path))
+
+
+def _report(data: str | bytes, known: Iterable[str], before: str, path: str) -> list[Found]:
+    text, samples = _text(data), shows_samples(path)
     found: list[Found] = []
     line, place = 1, 0
     for kind, start, value in sorted(_matches(text, tuple(known)), key=lambda match: match[1]):
         line, place = line + text.count("\n", place, start), start
         allowed = kind != "known secret" and _allowed(text, start)
-        if allowed or (before and value in before):
+        sure = kind not in _UNSURE
+        if allowed or (samples and not sure) or (before and value in before):
             continue
-        entry = Found(kind, line, _masked(kind, value))
+        entry = Found(kind, line, _masked(kind, value), sure)
         if entry not in found:
             found.append(entry)
         if len(found) >= MOST:
@@ -285,6 +302,9 @@ def _places(text: str, word: str) -> Iterator[int]:
 
 
 def _is_name(text: str, start: int, match: re.Match[str]) -> bool:
+    """Whether what is assigned to is a name for secrets, and a person may have written the line."""
+    if len(text) > _LONG_LINE and "\n" not in text[max(0, start - _LONG_LINE // 2) : start + _LONG_LINE // 2]:
+        return False
     begin = text[max(0, start - 80) : start].rpartition("\n")[2]
     name = re.split(r"[^\w.-]", begin)[-1] + text[start : match.start(2)]
     if _OTHER_NAME.search(name):
@@ -302,14 +322,17 @@ def _is_name(text: str, start: int, match: re.Match[str]) -> bool:
 
 
 def _is_value(value: str) -> bool:
-    return _random(value) and not _EXAMPLE.search(value) and not _UUID.fullmatch(value)
+    return (
+        _random(value) and not _EXAMPLE.search(value) and not _UUID.fullmatch(value) and not _HASHED.match(value)
+    )
 
 
 def _random(value: str) -> bool:
     """Whether a text looks drawn: letters and digits mixed, evenly spread, not made of words."""
     digits = sum(char.isdigit() for char in value)
     letters = sum(char.isalpha() for char in value)
-    if digits < 2 or letters < 4 or 2 * sum(map(len, _WORDS.findall(value))) >= letters:
+    words = sum(len(run) for run in _RUN.findall(value) if not _NO_WORD.search(run))
+    if digits < 2 or letters < 4 or 2 * words >= letters:
         return False
     return _varied(value)
 

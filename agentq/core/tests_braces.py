@@ -12,10 +12,16 @@ _MARKS = re.compile(
     r"|#\[(\w+::)*(test|rstest|test_case|Test)\b"
 )
 _SKIPS = re.compile(r"@(Disabled|Ignore)\b|\[(Ignore|Explicit)\b|\bSkip=|#\[ignore\b|#\[cfg\(any\(\)\)")
-_INNER_SKIP = re.compile(r"^(t|b|s|suite)\.(Skip|Skipf|SkipNow)$|^(markTestSkipped|markTestIncomplete|assumeTrue|assumeFalse)$")
+_INNER_SKIP = re.compile(
+    r"^(t|b|s|suite)\.(Skip|Skipf|SkipNow)$|^(markTestSkipped|markTestIncomplete|assumeTrue|assumeFalse)$"
+)
 _GO_FAIL = {"Error", "Errorf", "Fatal", "Fatalf", "Fail", "FailNow"}
-_ASSERT = re.compile(r"(assert|require|expect|verify|check|debug_assert|Assert|XCTAssert|fail|panic)\w*$", re.ASCII)
-_EXACT = re.compile(r"equal|eq$|_eq|same|null$|nil$|noerror|len$|count|json|throws|raises|false|isempty|errorIs|iserror", re.I)
+_ASSERT = re.compile(
+    r"(assert|require|expect|verify|check|debug_assert|Assert|XCTAssert|fail|panic)\w*$", re.ASCII
+)
+_EXACT = re.compile(
+    r"equal|eq$|_eq|same|null$|nil$|noerror|len$|count|json|throws|raises|false|isempty|errorIs|iserror", re.I
+)
 _HARDLY = re.compile(r"notnil|notnull|notempty|isset", re.I)
 _WEAK = re.compile(r"(assert|assertTrue|True|isTrue|NotEqual|assert_ne|assertNotEquals)!?$")
 _MODIFIED = re.compile(r"^(fun|func|fn|function|void|public|private|static|async|def|suspend|Task)$")
@@ -67,7 +73,9 @@ class _Reader:
             return False
         if self.language in ("go", "rs", "php", "kt", "swift", "scala"):
             wanted = {"go": "func", "rs": "fn", "php": "function", "kt": "fun", "swift": "func", "scala": "def"}
-            return before == wanted[self.language] or (self.language == "go" and before == ")" and self._method(at))
+            return before == wanted[self.language] or (
+                self.language == "go" and before == ")" and self._method(at)
+            )
         return bool(re.match(r"[\w>\]]+$", before)) and before not in ("new", "return", "else", "throw", "await")
 
     def _method(self, at: int) -> bool:
@@ -107,10 +115,19 @@ class _Reader:
         skips += self._skips(begin + 1, stop)
         if "should_panic" in marks:
             said = "expected" in marks
-            checks += (Check(f"should_panic{' expected' if said else ''}", EXACT, code.all[head].line, "panics", float(not said)),)
+            checks += (
+                Check(
+                    f"should_panic{' expected' if said else ''}",
+                    EXACT,
+                    code.all[head].line,
+                    "panics",
+                    float(not said),
+                ),
+            )
         lines = tuple(self._lines(begin + 1, stop))
         values = tuple(self._rows(begin + 1, stop)) + tuple(
-            found[0] for found in re.finditer(r"(InlineData|TestCase|test_case|case|ValueSource|CsvSource)\([^)]*\)", marks)
+            found[0]
+            for found in re.finditer(r"(InlineData|TestCase|test_case|case|ValueSource|CsvSource)\([^)]*\)", marks)
         )
         case = Case(
             name, code.all[begin].line, lines, checks, tuple(skips), values, tuple(self._calls(begin + 1, stop))
@@ -139,7 +156,8 @@ class _Reader:
         code, at = self.code, start
         while at < end:
             if code.at(at) == "return" and (
-                code.at(at + 1) in (";", "}") or (self.language == "go" and code.all[at + 1].line > code.all[at].line)
+                code.at(at + 1) in (";", "}")
+                or (self.language == "go" and code.all[at + 1].line > code.all[at].line)
             ):
                 return at
             at = code.partner.get(at, at) + 1
@@ -156,7 +174,11 @@ class _Reader:
 
     def _subtests(self, name: str, start: int, end: int) -> Iterator[tuple[str, int]]:
         for at in range(start, end):
-            if self.code.at(at) == "Run" and self.code.at(at + 1) == "(" and self.code.all[at + 2].kind == "string":
+            if (
+                self.code.at(at) == "Run"
+                and self.code.at(at + 1) == "("
+                and self.code.all[at + 2].kind == "string"
+            ):
                 yield self.code.at(at + 2).strip('"`'), self.code.all[at].line
 
     def _rows(self, start: int, end: int) -> Iterator[str]:
@@ -184,8 +206,10 @@ class _Reader:
     def _checks(self, start: int, end: int) -> Iterator[Check]:
         code, at = self.code, start
         while at < end:
-            if code.at(at) == "if" and code.text(at + 1, at + 4) in ("(false)", "false {", "false{") or (
-                code.at(at) == "if" and code.at(at + 1) == "false"
+            if (
+                code.at(at) == "if"
+                and code.text(at + 1, at + 4) in ("(false)", "false {", "false{")
+                or (code.at(at) == "if" and code.at(at + 1) == "false")
             ):
                 brace = next((i for i in range(at, min(at + 6, end)) if code.at(i) == "{"), 0)
                 at = code.partner[brace] + 1 if brace else at + 1
@@ -227,12 +251,20 @@ class _Reader:
         inside = code.text(open_at + 1, code.partner[open_at])
         names = [t.text for t in code.all[at:end] if t.kind == "name" and _EXACT.search(t.text)]
         word = code.at(at)
-        if re.fullmatch(r"(t,)?(true|1|\"[^\"]*\")(,.*)?", inside) and (word.lower().startswith(("assert", "true"))):
+        if re.fullmatch(r"(t,)?(true|1|\"[^\"]*\")(,.*)?", inside) and (
+            word.lower().startswith(("assert", "true"))
+        ):
             return NOTHING
         if _HARDLY.search(word):
             return HARDLY
         if _WEAK.match(word) and word not in ("assertFalse",):
-            return EXACT if re.search(r"==|equals\(|\.eq\(", inside) and not names else PARTLY if "!" in inside else WEAK
+            return (
+                EXACT
+                if re.search(r"==|equals\(|\.eq\(", inside) and not names
+                else PARTLY
+                if "!" in inside
+                else WEAK
+            )
         return EXACT if _EXACT.search(word) or (word == "assertThat" and names) else PARTLY
 
     def _condition(self, at: int) -> str:

@@ -15,9 +15,13 @@ from typing import Any
 from agentq.core import tomltext
 from agentq.errors import ConfigError
 
-_INI = re.compile(r"(^|/)(pytest\.ini|\.pytest\.ini|tox\.ini|setup\.cfg|mypy\.ini|\.mypy\.ini|\.coveragerc|\.flake8)$")
+_INI = re.compile(
+    r"(^|/)(pytest\.ini|\.pytest\.ini|tox\.ini|setup\.cfg|mypy\.ini|\.mypy\.ini|\.coveragerc|\.flake8)$"
+)
 _TOML = re.compile(r"(^|/)(pyproject\.toml|\.?ruff\.toml|\.?pytest\.toml)$")
-_JSON = re.compile(r"(^|/)(package\.json|tsconfig[\w.-]*\.json|\.eslintrc(\.json)?|jest\.config\.json|\.mocharc\.json|\.nycrc(\.json)?|biome\.jsonc?)$")
+_JSON = re.compile(
+    r"(^|/)(package\.json|tsconfig[\w.-]*\.json|\.eslintrc(\.json)?|jest\.config\.json|\.mocharc\.json|\.nycrc(\.json)?|biome\.jsonc?)$"
+)
 _TEXT = re.compile(
     r"(^|/)(\.github/workflows/[^/]*\.ya?ml|\.gitlab-ci\.yml|\.circleci/[^/]*|\.ci/.*|azure-pipelines\.yml|Jenkinsfile"
     r"|\.travis\.yml|Makefile|makefile|GNUmakefile|[Jj]ustfile|Taskfile\.ya?ml|noxfile\.py|tasks\.py"
@@ -40,7 +44,9 @@ _ADDED = re.compile(
     r"(^|\.)(norecursedirs|omit|testPathIgnorePatterns|ignorePatterns|exclude|extend-exclude|collect_ignore"
     r"|modulePathIgnorePatterns|coveragePathIgnorePatterns)$"
 )
-_ADDED_RULES = re.compile(r"(^|\.)(ignore|extend-ignore|per-file-ignores\..*|per_file_ignores|disable_error_code)$")
+_ADDED_RULES = re.compile(
+    r"(^|\.)(ignore|extend-ignore|per-file-ignores\..*|per_file_ignores|disable_error_code)$"
+)
 _NARROWED = re.compile(
     r"(^|\.)(testpaths|python_files|python_classes|python_functions|testMatch|testRegex|roots|select|extend-select"
     r"|files|packages)$"
@@ -50,7 +56,9 @@ _SECTIONS = re.compile(
     r"|nyc|testenv.*|tox|rules|pyright|basedpyright|thresholds?|global|coverageThreshold|include|exclude)(\.|$)"
 )
 _WHOLE = re.compile(r"(ALL|[A-Z]{1,4}|all)$")
-_SCRIPTS = re.compile(r"(pre|post)?(test|lint|check|verify|ci|type|tsc|e2e|cover|validate|unit|spec)", re.IGNORECASE)
+_SCRIPTS = re.compile(
+    r"(pre|post)?(test|lint|check|verify|ci|type|tsc|e2e|cover|validate|unit|spec)", re.IGNORECASE
+)
 _TOOLS = re.compile(
     r"\b(pytest|unittest|tox|nox|jest|vitest|mocha|playwright|cypress|mypy|pyright|ruff|flake8|pylint|eslint|tsc|rspec|phpunit"
     r"|go test|go vet|cargo test|cargo clippy|gradle\w* test|mvn\w* (?:test|verify)|make (?:test|check|lint|ci)"
@@ -61,10 +69,16 @@ _NEUTRAL = re.compile(
     r"|when:\s*never|--exit-zero|--passWithNoTests|passWithNoTests:\s*true|--no-verify|--collect-only|--deselect|--ignore[= ]"
     r"|^\s*set \+e|testPathIgnorePatterns|ignore_outcome\s*=\s*true|sys\.exit\(0\)|os\._exit\("
 )
-_THRESHOLD = re.compile(r"\b(lines|branches|functions|statements|fail_under|--cov-fail-under)['\"]?\s*[:=]\s*(\d+(?:\.\d+)?)")
+_THRESHOLD = re.compile(
+    r"\b(lines|branches|functions|statements|fail_under|--cov-fail-under)['\"]?\s*[:=]\s*(\d+(?:\.\d+)?)"
+)
 _LINT_RULE = re.compile(r"['\"]([\w@/-]+)['\"]\s*:\s*\[?\s*['\"]?(off|warn|error|[012])\b")
 _HOOK = re.compile(r"^\s*-\s*id:\s*(\S+)")
 _GRADES = {"off": 0.0, "0": 0.0, "warn": 1.0, "1": 1.0, "error": 2.0, "2": 2.0}
+_NOTHING = re.compile(r"\s*(true|:|exit 0|echo\b[^&|;]*)?\s*$")
+_USUAL = re.compile(
+    r"\W*(node_modules|dist|build|out|coverage|target|vendor|\.git|\.?venv|\.tox|\.nox|\.cache|__pycache__)\b"
+)
 _COMMENT = re.compile(r"^\s*(#|//)")
 
 
@@ -100,8 +114,15 @@ def rules_of(path: str, data: bytes, commands: Sequence[str] = ()) -> list[Rule]
             return list(_json_rules(path, json.loads(_bare_json(text)), named))
     except (UnicodeDecodeError, ConfigError, configparser.Error, ValueError, RecursionError):
         return None
-    named = any(re.search(rf"(^|[\s/'\"=]){re.escape(path)}($|[\s'\":;])", command) for command in commands)
-    return list(_line_rules(text, make="akefile" in path)) if named or _TEXT.search(path) else None
+    return list(_line_rules(text, make="akefile" in path)) if is_settings(path, commands) else None
+
+
+def is_settings(path: str, commands: Sequence[str] = ()) -> bool:
+    """Whether a file steers tests, coverage, lint or types: by its name, or because a command names it."""
+    if any(kind.search(path) for kind in (_TOML, _INI, _JSON, _TEXT)):
+        return True
+    named = re.compile(rf"(^|[\s/'\"=]){re.escape(path)}($|[\s'\":;])")
+    return any(named.search(command) for command in commands)
 
 
 # ---------------------------------------------------------------- data
@@ -126,7 +147,9 @@ def _ini(text: str) -> dict[str, Any]:
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read_string(text)
-    return {f"{section}.{key}": value or "" for section in parser.sections() for key, value in parser[section].items()}
+    return {
+        f"{section}.{key}": value or "" for section in parser.sections() for key, value in parser[section].items()
+    }
 
 
 def _bare_json(text: str) -> str:
@@ -142,7 +165,8 @@ def _json_rules(path: str, values: Any, commands: str) -> Iterator[Rule]:
             name = key.removeprefix("scripts.")
             called = re.search(rf"\b(npm|yarn|pnpm|bun)( run)? {re.escape(name)}\b", commands)
             if key.startswith("scripts.") and (_SCRIPTS.match(name) or called):
-                yield Rule(key, str(value), f'the script "{name}", which was: {str(value)[:80]}', needed=True)
+                said = f'the script "{name}", which was: {str(value)[:80]}'
+                yield Rule(key, str(value), said, needed=not _NOTHING.match(str(value)))
     yield from _flat_rules(flat, {})
     for key, value in flat.items():
         grade = _GRADES.get(str(value))
@@ -156,7 +180,9 @@ def _json_rules(path: str, values: Any, commands: str) -> Iterator[Rule]:
 
 
 def _lint_rule(name: str, grade: float, line: int) -> Iterator[Rule]:
-    yield Rule(f"the lint rule {name}", str(grade), f"the lint rule {name} is off", line, grade, loosens=grade == 0)
+    yield Rule(
+        f"the lint rule {name}", str(grade), f"the lint rule {name} is off", line, grade, loosens=grade == 0
+    )
 
 
 def _flat_rules(values: Mapping[str, Any], lines: Mapping[str, int]) -> Iterator[Rule]:
@@ -167,7 +193,9 @@ def _flat_rules(values: Mapping[str, Any], lines: Mapping[str, int]) -> Iterator
             yield from _options(key, value, line)
         if last == "filterwarnings":
             kept = [one for one in _parts(value) if one.split(":")[0] == "error"]
-            yield from (Rule(f"{key} {one}", one, f"warnings are errors ({one})", line, needed=True) for one in kept)
+            yield from (
+                Rule(f"{key} {one}", one, f"warnings are errors ({one})", line, needed=True) for one in kept
+            )
         if not _SECTIONS.search(key):
             continue
         yield from _value_rules(key, value, line)
@@ -183,7 +211,9 @@ def _value_rules(key: str, value: Any, line: int) -> Iterator[Rule]:
     elif _RELEASES.search(key) and _truth(value):
         yield Rule(key, "true", said, line, loosens=True)
     elif _ADDED.search(key):
-        yield from (Rule(f"{key} {one}", one, f"{key} leaves out {one}", line, loosens=True) for one in _parts(value))
+        for one in _parts(value):
+            if not _USUAL.match(one):
+                yield Rule(f"{key} {one}", one, f"{key} leaves out {one}", line, loosens=True)
     elif _ADDED_RULES.search(key):
         for one in _parts(value):
             whole = bool(_WHOLE.match(one.split(":")[-1].strip())) and "per" not in key
@@ -201,7 +231,9 @@ def _options(key: str, value: Any, line: int) -> Iterator[Rule]:
             given = words[at + 1]
         if name == "--cov-fail-under":
             yield Rule(name, given, f"{name}={given}", line, _number(given), needed=True)
-        elif _OPTIONS.match(name) and not (name == "-m" and given in ("pytest", "unittest", "build", "pip", "mypy")):
+        elif _OPTIONS.match(name) and not (
+            name == "-m" and given in ("pytest", "unittest", "build", "pip", "mypy")
+        ):
             yield Rule(f"{key} {name} {given}", given, f"{key} has {name} {given}", line, loosens=True)
         elif name == "-p" and given.startswith("no:"):
             yield Rule(f"{key} -p {given}", given, f"{key} has -p {given}", line, loosens=True, notes=True)
@@ -231,7 +263,16 @@ def _number(value: Any) -> float | None:
 
 
 def _truth(value: Any) -> bool | None:
-    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    known = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
     return known.get(str(value).strip().lower())
 
 

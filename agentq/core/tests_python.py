@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from agentq.core.python_checks import asserted, called, raising
 from agentq.core.tests_shape import NOTHING, Case, Check, Shape, Unreadable
 
-_SKIPS = re.compile(r"(^|[._])(skip|skipif|skipIf|skipUnless|xfail|expectedFailure|skipTest|importorskip|SkipTest)$")
+_SKIPS = re.compile(
+    r"(^|[._])(skip|skipif|skipIf|skipUnless|xfail|expectedFailure|skipTest|importorskip|SkipTest)$"
+)
 _HOOKS = re.compile(
     r"pytest_(collection_modifyitems|ignore_collect|collect_\w+|pycollect_\w+|itemcollected|deselected"
     r"|generate_tests|runtest\w*|pyfunc_call|sessionfinish|report_teststatus|cmdline_main|load_initial_conftests"
@@ -384,4 +386,11 @@ def _lines(body: Sequence[ast.stmt]) -> Iterable[str]:
 
 
 def _text(node: ast.AST) -> str:
-    return ast.unparse(node)
+    """The source in a normal form; names without the detour."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=ast.Name(id=name), attr=attr):
+            return f"{name}.{attr}"
+        case _:
+            return ast.unparse(node)

@@ -8,7 +8,9 @@ _TEST = re.compile(
     r"(?P<pad>\s*)(?:def\s+(?P<method>test_\w+)|(?P<word>x?it|fit|pit|test|specify|xspecify|example|scenario|should)"
     r"\s*\(?\s*(?P<quote>['\"])(?P<title>.*?)(?P=quote)(?P<rest>.*))"
 )
-_GROUP = re.compile(r"(?P<pad>\s*)(?P<word>(?:RSpec\.)?[xf]?(?:describe|context|feature)|class|module)\b\s*(?P<title>.*)")
+_GROUP = re.compile(
+    r"(?P<pad>\s*)(?P<word>(?:RSpec\.)?[xf]?(?:describe|context|feature)|class|module)\b\s*(?P<title>.*)"
+)
 _CHECK = re.compile(r"\b(assert\w*|refute\w*|expect|must_\w+|wont_\w+|should(?:_not)?|is_expected|flunk)\b")
 _SKIP = re.compile(r"^\s*(skip|pending|omit)\b(?!.*=)")
 _ALWAYS = re.compile(r"\bassert\s*\(?\s*(true|1)\b|expect\((true|1)\)\.to\s+(be\b|eq\b)")
@@ -74,7 +76,9 @@ def _case(
 def _rank(text: str) -> int:
     if _ALWAYS.search(text):
         return 0
-    if re.search(r"assert_(equal|nil|raises|same|empty)|\beq\b|eql|be_nil|raise_error|be_falsey|==|must_equal", text):
+    if re.search(
+        r"assert_(equal|nil|raises|same|empty)|\beq\b|eql|be_nil|raise_error|be_falsey|==|must_equal", text
+    ):
         return EXACT if "not_to" not in text and "refute" not in text else WEAK
     if re.search(r"not_nil|be_present|be_truthy|not_to be_nil", text):
         return HARDLY

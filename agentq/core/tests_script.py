@@ -13,18 +13,29 @@ _GROUPS = {"describe", "context", "suite", "xdescribe", "fdescribe", "xcontext"}
 _TESTS = {"it", "test", "specify", "xit", "fit", "xtest", "ftest", "xspecify"}
 _OWNERS = {"QUnit", "t", "tap", "Deno", "ava"}
 _SKIPS = {"skip", "todo", "fixme", "failing", "fails", "skipIf", "runIf", "fail"}
-_HOOKS = {"step", "beforeEach", "afterEach", "beforeAll", "afterAll", "use", "extend", "setTimeout", "configure", "info"}
+_HOOKS = {
+    "step",
+    "beforeEach",
+    "afterEach",
+    "beforeAll",
+    "afterAll",
+    "use",
+    "extend",
+    "setTimeout",
+    "configure",
+    "info",
+}
 _NAMED = re.compile(r"_*(assert|expect|verify|check|ensure|should)([A-Z_]\w*|)$")
 _EXACT = {
     "toBe", "toEqual", "toStrictEqual", "toHaveLength", "toBeNull", "toBeUndefined", "toBeNaN", "equal", "equals",
     "deepEqual", "strictEqual", "deepStrictEqual", "eql", "eq", "toHaveBeenCalledWith", "toHaveBeenCalledTimes",
-    "toHaveBeenLastCalledWith", "toHaveBeenNthCalledWith", "toMatchInlineSnapshot", "toBeFalsy", "false", "null",
+    "toHaveBeenLastCalledWith", "toHaveBeenCalledOnce", "toHaveBeenCalledExactlyOnceWith", "toHaveBeenNthCalledWith", "toMatchInlineSnapshot", "toBeFalsy", "false", "null",
     "undefined", "is", "same", "calledWith", "calledOnceWith", "toHaveText", "toHaveValue", "toHaveURL", "toHaveCount",
     "toThrow", "toThrowError", "throws", "throw", "rejects", "rejectedWith", "toReturnWith", "empty", "lengthOf",
     "length", "deep", "toEqualTypeOf", "toBeFalse", "notOk",
 }  # fmt: skip
 _NEAR = {"toBeCloseTo", "closeTo", "approximately"}
-_WEAK = {"toBeTruthy", "ok", "true", "toHaveBeenCalled", "toHaveBeenCalledOnce", "called", "toBeTrue", "isTrue", "isOk"}
+_WEAK = {"toBeTruthy", "ok", "true", "toHaveBeenCalled", "called", "toBeTrue", "isTrue", "isOk"}
 _HARDLY = {"toBeDefined", "exist", "exists", "isDefined", "anything", "isNotNull"}
 _BY_NAME = {
     **dict.fromkeys(_EXACT, EXACT), **dict.fromkeys(_NEAR, NEARLY), **dict.fromkeys(_WEAK, WEAK),
@@ -101,7 +112,11 @@ class _Reader:
             elif code.at(here) == "(" and chain[-1] in ("each", "for"):
                 found = self._rows(here)
                 here = code.partner[here] + 1
-            elif code.at(here) == "(" and chain[-1] in ("skipIf", "runIf") and code.at(code.partner[here] + 1) == "(":
+            elif (
+                code.at(here) == "("
+                and chain[-1] in ("skipIf", "runIf")
+                and code.at(code.partner[here] + 1) == "("
+            ):
                 here = code.partner[here] + 1
             elif code.all[here].kind == "string" and chain[-1] == "each":
                 found = tuple(line.strip() for line in code.at(here).strip("`").strip().split("\n")[1:])
@@ -168,11 +183,15 @@ class _Reader:
         return at + 1, stop
 
     def _inner_skips(self, start: int, end: int) -> Iterator[str]:
+        code = self.code
         for at in range(start, end):
-            if self.code.at(at) in ("skip", "fixme", "pending") and self.code.at(at + 1) == "(":
-                before = self.code.at(at - 2) if self.code.at(at - 1) == "." else ""
-                if before in ("this", "t", "test", "it", "ctx", "context") or self.code.at(at) == "pending":
-                    yield f"{before}.{self.code.at(at)}()".lstrip(".")
+            word = code.at(at)
+            if word not in ("skip", "fixme", "pending") or code.at(at + 1) != "(":
+                continue
+            before = code.at(at - 2) if code.at(at - 1) == "." else ""
+            alone = word == "pending" and code.at(at - 1) in (";", "{", "}", ")") and code.at(at + 2) == ")"
+            if before in ("this", "t", "test", "it", "ctx", "context") or (alone and code.at(at + 3) != "{"):
+                yield f"{before}.{word}()".lstrip(".")
 
     def _lines(self, start: int, end: int) -> Iterator[str]:
         """Statements: what ends with `;`, a brace, or the line where no bracket is open."""
@@ -246,13 +265,22 @@ class _Reader:
                 here = code.partner[here] + 1
                 if dotted or (names[0] == "assert" and code.at(here) != "."):
                     break
-            elif code.at(here) == "<" and names[0] == "expectTypeOf":
-                here += 1
+            elif code.at(here) == "<" and (after := self._generic(here, end)):
+                here = after
             else:
                 break
         if not groups:
             return None, at
         return self._judged(at, here, names, groups, dotted=dotted), here
+
+    def _generic(self, at: int, end: int) -> int:
+        """Behind the `>` of `toEqualTypeOf<…>(`; 0 where `<` compares."""
+        depth = 0
+        for here in range(at, min(at + 400, end)):
+            depth += {"<": 1, ">": -1}.get(self.code.at(here), 0)
+            if depth == 0:
+                return here + 1 if self.code.at(here + 1) == "(" else 0
+        return 0
 
     def _judged(
         self, at: int, end: int, names: list[str], groups: list[tuple[int, int]], *, dotted: bool
@@ -281,7 +309,9 @@ class _Reader:
         if _LITERAL.match(subject) and (len(groups) < 2 or _LITERAL.match(expected) or not expected):
             rank = NOTHING
         core, slack = _slack(names, subject, expected)
-        weight = max(1, min(200, expected.count(",") + expected.count(":"))) if expected[:1] in ("{", "[", "`") else 1
+        weight = (
+            max(1, min(200, expected.count(",") + expected.count(":"))) if expected[:1] in ("{", "[", "`") else 1
+        )
         return Check(text, rank, line, core, slack, subject, weight=weight)
 
     def _operand(self, dot: int) -> int:
@@ -293,7 +323,9 @@ class _Reader:
             before = code.all[at - 1]
             if at - 1 in closed:
                 at = closed[at - 1]
-            elif before.text in (".", "?.") or (before.kind in ("name", "string", "number") and before.text != "return"):
+            elif before.text in (".", "?.") or (
+                before.kind in ("name", "string", "number") and before.text != "return"
+            ):
                 at -= 1
             else:
                 break
@@ -374,5 +406,3 @@ def _slack(names: list[str], subject: str, expected: str) -> tuple[str, float]:
     if matcher.lower() in ("tothrow", "tothrowerror") and "not" not in names:
         return f"{subject} throws", 0.0 if expected else 1.0
     return "", 0.0
-
-

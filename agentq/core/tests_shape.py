@@ -3,7 +3,6 @@
 Readers of languages make a `Shape` from text; `core/honesty.py` compares two of them.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 MAX_BYTES = 1_000_000  # of one file: longer ones are not read, and that is said
@@ -13,11 +12,12 @@ NOTHING, HARDLY, WEAK, PARTLY, NEARLY, EXACT = range(6)  # how much a check dema
 
 
 class Unreadable(Exception):
-    """The text is not of its language. `line`: where that shows, 0 where nobody can say."""
+    """The text is not of its language. `line`: where that shows, 0 where nobody can say; `long`: it was not even
+    looked at."""
 
-    def __init__(self, why: str, line: int = 0) -> None:
+    def __init__(self, why: str, line: int = 0, *, long: bool = False) -> None:
         super().__init__(why)
-        self.why, self.line = why, line
+        self.why, self.line, self.long = why, line, long
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,3 @@ def checks_of(case: Case, helpers: dict[str, Case]) -> list[Check]:
         if depth < MAX_DEPTH:
             waiting += [(inner, depth + 1) for inner in helper.calls if inner != name]
     return found[:MAX_CHECKS]
-
-
-def texts(checks: list[Check]) -> Counter[str]:
-    return Counter(one.text for one in checks if one.rank)

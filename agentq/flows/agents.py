@@ -46,7 +46,7 @@ def run_agent(
     """Let an agent work at `stage`. tests: the locked ones. When its model fails it, the next of the chain goes on
     with what is there; what is returned counts all of them."""
     thinking, task = session.services.thinking, _task(session, stage, branch, tests)
-    (chain, why), took = thinking.route(session.entry), Took()
+    (chain, why), took = thinking.route(session.entry, _words(session)), Took()
     if why:
         session.say("routed", stage=stage, tiers=[tier.name for tier in chain], text=why)
     while True:
@@ -257,6 +257,11 @@ def _told(session: Session, stage: Stage, branch: Branch, tests: list[Change]) -
         "previous": f"\nPrevious attempt failed: {entry.problem}\n" if entry.problem else "",
     }
     return brief.brief(services.repo.root, stage, entry, facts)
+
+
+def _words(session: Session) -> str:
+    """What the router reads."""
+    return f"{session.entry.title}\n\n{brief.spec_text(session.services.repo.root, session.entry)}"
 
 
 def _keep(session: Session, stage: Stage) -> str:

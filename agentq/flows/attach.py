@@ -27,7 +27,9 @@ def conversation(base: Base, spec_id: str, driver: Callable[[str], Driver]) -> C
     ended = [event for event in base.runs.events(spec_id) if event.get("event") == "agent-ended"]
     told = next((event for event in reversed(ended) if event.get("session") and event.get("driver")), None)
     if told is None:
-        raise UserError(f"no agent of '{spec_id}' left a conversation", f"'agentq logs {spec_id}' shows what there is")
+        raise UserError(
+            f"no agent of '{spec_id}' left a conversation", f"'agentq logs {spec_id}' shows what there is"
+        )
     name, session = str(told["driver"]), str(told["session"])
     command = driver(name).attach(session)
     if not command:

@@ -53,12 +53,12 @@ def silent(_event: str, _data: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Thinking:
-    """Models and money. route(entry): the chain of tiers for a spec's work, and why. driver(tier): the agent that
+    """Models and money. route(entry, text): the chain of tiers for a spec, and why. driver(tier): the agent that
     runs it, None for the configured one. key(bucket): its key, '' for the agent's own login."""
 
     chooser: "Chooser"
     models: "Models"
-    route: Callable[["Spec"], "tuple[tuple[Tier, ...], str]"]
+    route: Callable[["Spec", str], "tuple[tuple[Tier, ...], str]"]
     driver: Callable[["Tier"], Driver | None]
     key: Callable[["Bucket"], str]
 

@@ -5,7 +5,6 @@ they run afterwards; the tree that is proved is the tree that goes on.
 """
 
 import os
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +15,13 @@ from agentq.core.paths import matches_any
 from agentq.core.text import clean, plural
 from agentq.drivers.base import AgentResult
 from agentq.errors import DriverError, GitError, Refused
-from agentq.flows import agents, dev, migrate
+from agentq.flows import agents, dev, honest, migrate
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.prepare import prepare_workspace
 from agentq.flows.session import Session, quoted, shown
 from agentq.flows.wip import publish
 from agentq.trunk import folder
 from agentq.trunk.mirror import Change
-
-# What steers tests and CI without being named by a command: only a spec that declares it may change it.
-STEERING = (
-    "**/conftest.py", "**/sitecustomize.py", "**/usercustomize.py", "pytest.ini", "tox.ini", "noxfile.py",
-    "setup.cfg", "pyproject.toml", "package.json", "Makefile", "jest.config.*", "vitest.config.*",
-    ".github/workflows/", ".gitlab-ci.yml", ".circleci/", ".ci/", ".pre-commit-config.yaml",
-)  # fmt: skip
-PROTECTED = ("agents/queue.json", "agents/config.toml", ".machine")
 
 
 def run_stage(session: Session, stage: Stage) -> StageOutcome:
@@ -146,6 +137,10 @@ def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -
     changes = mirror.changes(mirror.tree(trunk), tree)
     if failed := _check_paths(session, changes, locked=(), code=False):
         return failed
+    weaker = honest.check(session, trunk, tree, "test")
+    if isinstance(weaker, Failed):
+        return weaker
+    notes += weaker
     files = [change.path for change in changes if change.status != "D"]
     tests = [path for path in files if matches_any(rules.test_files, path)] or files
     command = rules.test.replace("{files}", quoted(tests))
@@ -186,6 +181,10 @@ def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) ->
         return Failed("the agent changed nothing but the tests", f"'agentq logs {session.id}'")
     if failed := _check_paths(session, changes, tuple(change.path for change in tests), code=True):
         return failed
+    weaker = honest.check(session, trunk, tree, "implement")
+    if isinstance(weaker, Failed):
+        return weaker
+    notes += weaker
     failed_or_stopped = run_verify_commands(session, session.workspace, "proof", env)
     if failed_or_stopped:
         return failed_or_stopped
@@ -237,16 +236,10 @@ def run_verify_commands(
 
 def _check_paths(session: Session, changes: list[Change], locked: tuple[str, ...], *, code: bool) -> Failed | None:
     """Stop on files nobody may change here: the queue, verification itself, another spec's files."""
+    if failed := honest.out_of_bounds(session, changes, locked, "implement" if code else "test"):
+        return failed
     declared = session.entry.files_modified
-    for change in changes:
-        if change.path in PROTECTED and change.path not in declared:
-            problem = f"the agent changed {change.path}"
-            return Failed(problem, "declare it in files_modified if that is wanted", attention=problem)
-    foreign = [c for c in changes if c.path not in locked and not matches_any(declared, c.path)]
-    strangers = [c.path for c in foreign]
-    if guarded := _guarded(session, foreign, code=code):
-        problem = f"{guarded}, which it did not declare"
-        return Failed(problem, "declare it in files_modified if that is wanted", attention=problem)
+    strangers = [c.path for c in changes if c.path not in locked and not matches_any(declared, c.path)]
     queue = session.services.store.read().queue
     additive = session.services.config.overlap.additive
     for other in queue.in_progress:
@@ -258,27 +251,6 @@ def _check_paths(session: Session, changes: list[Change], locked: tuple[str, ...
             hint = f"wait for {other.id} to land and 'agentq retry {session.id}', or declare the file"
             return Failed(problem, hint, attention=problem)
     return None
-
-
-def _guarded(session: Session, foreign: list[Change], *, code: bool) -> str:
-    """An undeclared change that could make the proof worth less: a deletion, a file that the verifying commands
-    name or, where `code` is written, one that steers them. '' if there is none."""
-    commands = session.rules.commands
-    named = {word.removeprefix("./") for line in (*commands.verify, commands.test) for word in _words(line)}
-    for change in foreign:
-        if change.status == "D":
-            return f"deleted {shown([change.path])}"
-        steers = bool(code) and matches_any(STEERING, change.path)
-        if steers or (change.path in named and change.old):
-            return f"changed {shown([change.path])}, which steers verification"
-    return ""
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return command.split()
 
 
 def _undeclared(session: Session, changes: list[Change], locked: tuple[str, ...]) -> tuple[str, ...]:

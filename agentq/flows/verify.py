@@ -7,7 +7,7 @@ in a clean checkout; a person is asked once, never while others wait; an old epo
 from dataclasses import dataclass
 
 from agentq.core.text import clean
-from agentq.flows import lane
+from agentq.flows import honest, lane
 from agentq.flows.lane import Candidate
 from agentq.flows.merging import rebase_work
 from agentq.flows.migrate import Canonical, accept, canonical
@@ -29,10 +29,16 @@ def verify(session: Session, confirm: Confirm) -> StageOutcome | Declined:
     again."""
     asked = False
     for attempt in range(1, TRIES + 1):
-        found = _proved_candidate(session)
+        found = _candidate(session)
         if not isinstance(found, Candidate):
             return found
-        if not asked and not confirm(session.id, _summary(session, found)):
+        # Once more: a merge, or a person's hand, may have changed what the stages proved.
+        weaker = honest.final(session, found.trunk.commit, found.tree)
+        if isinstance(weaker, Failed):
+            return weaker
+        if (stopped := _prove(session, found)) is not None:
+            return stopped
+        if not asked and not confirm(session.id, _summary(session, found, weaker)):
             return Declined()
         asked = True
         outcome = lane.land(session, found)
@@ -43,15 +49,12 @@ def verify(session: Session, confirm: Confirm) -> StageOutcome | Declined:
     return Failed(problem, f"'agentq retry {session.id}' when it is calmer", attention=problem)
 
 
-def _proved_candidate(session: Session) -> Candidate | StageOutcome:
-    found = _candidate(session)
-    if not isinstance(found, Candidate):
-        return found
+def _prove(session: Session, found: Candidate) -> StageOutcome | None:
     if is_proved(session, found.tree):
         session.say("already-proved", tree=found.tree)
-        return found
+        return None
     checkout = session.services.workspaces.proof_path(str(session.live.instance))
-    return prove(session, found.commit, found.tree, checkout, "verify") or found
+    return prove(session, found.commit, found.tree, checkout, "verify")
 
 
 def _candidate(session: Session) -> Candidate | StageOutcome:
@@ -93,5 +96,7 @@ def _message(session: Session) -> str:
     return "\n\n".join([*parts, trailers]) + "\n"
 
 
-def _summary(session: Session, candidate: Candidate) -> str:
-    return session.services.mirror.diff(candidate.trunk.commit, candidate.commit, stat=True)
+def _summary(session: Session, candidate: Candidate, notes: tuple[str, ...]) -> str:
+    """What a person is asked about: first what the change takes from the tests, then its size."""
+    diff = session.services.mirror.diff(candidate.trunk.commit, candidate.commit, stat=True)
+    return "\n".join([*notes, diff])

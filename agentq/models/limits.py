@@ -14,6 +14,8 @@ from agentq.models import tally
 from agentq.models.book import Page
 from agentq.models.tally import Sums
 
+TICK = 1e-6  # s: what a wall clock tells apart
+
 
 class Limit(NamedTuple):
     """A line of a budget, and where it is counted. length: seconds of a rolling window, 0: none."""
@@ -41,7 +43,8 @@ def span(page: Page, name: str, calendar: tuple[datetime, datetime]) -> tuple[fl
     row = page.one("SELECT begin, start, stop FROM spans WHERE name = ?", name)
     if row and begin <= row[0] and now < row[2]:
         return float(row[1]), calendar[1] if begin == row[0] else page.now.when(row[2])
-    start, stop = page.now.since(calendar[0]), page.now.since(calendar[1])
+    # What happens at its very begin belongs to it; sums begin after `start`.
+    start, stop = page.now.since(calendar[0]) - TICK, page.now.since(calendar[1])
     page.run(
         "INSERT OR REPLACE INTO spans (name, begin, start, stop) VALUES (?, ?, ?, ?)", name, begin, start, stop
     )

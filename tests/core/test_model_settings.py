@@ -55,9 +55,16 @@ def test_what_is_written_is_read() -> None:
     assert models.tiers["strong"] == Tier("strong", "anthropic", "opus-5-5", Price(4, 20), 1_000_000, "", 9)
     small = models.tiers["small"]
     assert (small.driver, small.price) == ("builtin", Price(0.1, 0.5, 0.1, 1.25, 100_000, 0.5, 2.5))
-    assert models.routes == {
-        "planning": ("strong", "small"), "hard-review": ("strong",), "default": ("small",),
-    }  # fmt: skip
+    rest = dict.fromkeys(("judgment", "structured", "research", "bulk"), ("small",))
+    assert models.routes == {"planning": ("strong", "small"), "hard-review": ("strong",), **rest}
+
+
+def test_without_routes_every_ordinary_kind_has_all_tiers() -> None:
+    models = policy(TEXT.partition("[route]")[0], "x").models
+    assert models is not None
+    assert models.routes == dict.fromkeys(
+        ("planning", "judgment", "structured", "research", "bulk"), ("strong", "small")
+    )
 
 
 def test_a_long_prompt_costs_its_own_price() -> None:

@@ -28,6 +28,9 @@ FOLDS = 5
 SMOOTHING = 1.0
 WORD_PARTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 RULE_PARTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
+# The rules were written with the examples in sight, so that judging by parts flatters types and kinds. Of examples
+# added later, before a rule was changed for them, 82 % were right where 91 % was said: so much of a score is believed.
+BELIEVED = (0.8, 0.8, 1.0)
 STEPS = (0.0, 0.4, 0.6, 0.8, 0.9, 1.01)  # the rows of the table of confidence
 
 Scores = list[float]  # one for each of LABELS
@@ -142,8 +145,8 @@ def classifier(examples: Sequence[Example], chosen: Parts) -> dict[str, Any]:
     weights: dict[str, list[int]] = {}
     for feature, row in sorted(tables.weights.items()):
         scaled = []
-        for (a, b), (words, rules) in zip(pairwise(ENDS), chosen, strict=True):
-            part = rules if feature.startswith("@") else words
+        for (a, b), (words, rules), believed in zip(pairwise(ENDS), chosen, BELIEVED, strict=True):
+            part = believed * (rules if feature.startswith("@") else words)
             scaled += [round(SCALE * part * value) for value in row[a:b]]
         if any(scaled):
             weights[feature] = scaled

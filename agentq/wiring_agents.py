@@ -1,0 +1,133 @@
+"""The part of the wiring that is about agents: drivers, their walls, models and money (composition root)."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentq.config import Config
+from agentq.core.text import did_you_mean
+from agentq.errors import UserError
+
+if TYPE_CHECKING:
+    from agentq.core.models import Tier
+    from agentq.core.spec import Spec
+    from agentq.drivers.base import AgentTask, Driver
+    from agentq.drivers.runner import Wrap
+    from agentq.flows.services import Thinking
+    from agentq.models.choose import Chooser
+
+
+def chooser(config: Config, book: Path) -> "Chooser":
+    """Budgets, buckets and breakers as the settings want them. book: the host's file."""
+    from agentq.core.breaker import Rules
+    from agentq.core.budget import Budgets
+    from agentq.core.models import Models
+    from agentq.core.pace import Thresholds
+    from agentq.models.book import Book
+    from agentq.models.breakers import Breakers
+    from agentq.models.buckets import Buckets
+    from agentq.models.choose import Chooser
+    from agentq.models.clock import HostClock
+    from agentq.models.gate import Gate
+    from agentq.models.ledger import Ledger
+
+    pages, models, pace = Book(book, HostClock()), config.models or Models(), config.pace
+    budgets = Budgets(config.budget.spec_dollars, config.budget.day_dollars, type_tokens=config.budget.tokens)
+    gate = Gate(Buckets(pages, models.buckets), Breakers(pages, Rules(pace.failures, pace.open_seconds)))
+    thresholds = Thresholds(pace.overflow_at, pace.pace_at)
+
+    def unusable(tier: "Tier") -> str:
+        bucket = models.buckets.get(tier.bucket)
+        name = bucket.key_env if bucket else ""
+        return f"the variable {name} is not set" if name and not os.environ.get(name) else ""
+
+    return Chooser(Ledger(pages, budgets, models.buckets), gate, thresholds, HostClock().now, unusable)
+
+
+def thinking(config: Config, root: Path, book: Path) -> "Thinking":
+    """Which model does what, and at what price. root: the folder of the workspaces; book: the host's file."""
+    from agentq.core.models import Models
+    from agentq.flows.services import Thinking
+    from agentq.models.choose import plain
+
+    models = config.models or Models()
+    _, alone = plain(config.agent.driver, config.agent.model)
+
+    def route(entry: "Spec", text: str) -> "tuple[tuple[Tier, ...], str]":
+        if not models.tiers:
+            return (alone,), ""
+        from agentq.core.routing_size import Hints
+        from agentq.models import router
+
+        hints = Hints(entry.files_modified, entry.depends_on, entry.estimate_hours or 0.0)
+        found = router.route(text, models, type=entry.type, kind=entry.kind, hints=hints)
+        chain = tuple(models.tiers[name] for name in found.tiers) or (alone,)
+        return chain, "; ".join(found.reasons)
+
+    def chosen(tier: "Tier") -> "Driver | None":
+        same = tier.driver in ("", config.agent.driver)
+        return None if same else driver(config, tier.driver, (root / "mirror.git",))
+
+    return Thinking(
+        chooser(config, book),
+        models,
+        route,
+        chosen,
+        lambda bucket: os.environ.get(bucket.key_env, "") if bucket.key_env else "",
+    )
+
+
+_DRIVERS = {
+    "command": "agentq.drivers.command:CommandDriver", "claude": "agentq.drivers.claude:Claude",
+    "codex": "agentq.drivers.codex:Codex", "gemini": "agentq.drivers.gemini:Gemini",
+    "opencode": "agentq.drivers.opencode:Opencode", "aider": "agentq.drivers.aider:Aider",
+    "builtin": "agentq.drivers.builtin:Builtin",
+}  # fmt: skip
+
+
+def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "Driver":
+    """The driver `name`, or the configured one. readable: what its agents must see, wherever it lies. Raises
+    UserError for one that is not there, Refused where a sandbox is required and there is none."""
+    from agentq.drivers.command import CommandDriver
+    from agentq.drivers.runner import AgentProgram
+
+    name = name or config.agent.driver
+    made = _load(_DRIVERS.get(name, name))
+    wrap = _walls(config, readable)
+    if made is CommandDriver:
+        return CommandDriver(config.agent.command, config.agent.env, wrap=wrap)
+    chosen: Any = made()
+    return chosen if hasattr(chosen, "run") else AgentProgram(chosen, config.agent.env, wrap=wrap)
+
+
+def _load(place: str) -> Any:
+    """The class that `module:Class` names."""
+    import importlib
+
+    module, _, name = place.partition(":")
+    if not name:
+        hint = did_you_mean(place, _DRIVERS) or f"known: {', '.join(_DRIVERS)}, or module:Class"
+        raise UserError(f"there is no driver '{place}'", hint)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"the driver '{place}' cannot be loaded: {error}", "is its package installed here?"
+        ) from None
+
+
+def _walls(config: Config, readable: tuple[Path, ...]) -> "Wrap":
+    """Puts an agent as a whole into the sandbox. It thinks over the network, so that stays."""
+    from agentq.sandbox import Walls, find
+
+    sandbox, chosen = find(config.sandbox.use), config.sandbox  # type: ignore[arg-type]
+    writable = tuple(Path(folder).expanduser() for folder in chosen.writable)
+    seen = (*readable, *(Path(folder).expanduser() for folder in chosen.readable))
+
+    def wrap(command: list[str], task: "AgentTask", folders: tuple[Path, ...]) -> list[str]:
+        walls = Walls(
+            task.workspace, (*folders, *writable, *task.writable), (*seen, task.prompt_file), network=True
+        )
+        return sandbox.wrap(command, walls)
+
+    return wrap
