@@ -71,7 +71,7 @@ def breakers(tiers: Sequence[str], shown: Mapping[str, Any], asleep: Sequence[An
         paragraph(out, "No tier was used yet.")
     else:
         now = datetime.now(UTC)
-        table = grid(("TIER", 24), ("STATE", 10), ("FAILED", 6), ("SINCE", 10), ("", 24))
+        table = grid(("TIER", 20), ("STATE", 9), ("FAILED", 6), ("SINCE", 10), ("", 25))
         for name in tiers:
             one = shown.get(name)
             if one is None:

@@ -133,7 +133,8 @@ def _once(session: Session, task: AgentTask, chosen: Chosen) -> AgentResult:
     session.say(
         "agent-ended", stage=task.stage, outcome=result.outcome, summary=result.summary, cause=result.cause,
         seconds=round(result.seconds, 1), leftovers=result.leftovers, tokens=result.tokens, cost=result.cost,
-        turns=result.turns, session=result.session, driver=driver.name, tier=tier.name, denied=list(result.denied),
+        turns=result.turns, session=result.session, driver=tier.driver or services.config.agent.driver,
+        tier=tier.name, denied=list(result.denied),
     )  # fmt: skip
     return result
 

@@ -68,14 +68,13 @@ class Chooser:
 
     def choose(self, chain: Sequence[Tier], want: Want) -> Chosen | Later | Over:
         """want: its bucket and tier are filled in."""
-        reasons: list[str] = []
         soonest: list[datetime] = []
         paced = [(tier, self.gate.buckets.decide(tier.bucket, self._thresholds)) for tier in chain]
+        others = len({tier.bucket for tier in chain}) > 1
+        reasons = [f"{tier.name}: {decision.reason}" for tier, decision in paced if decision.overflow and others]
         # A plan that is well used keeps its rest: its tiers come last where another bucket can do the work.
         for tier, decision in sorted(paced, key=lambda one: one[1].overflow):
             why = f"{tier.name} after {'; '.join(reasons)}" if reasons else ""
-            if decision.overflow and len({one.bucket for one in chain}) > 1:
-                reasons.append(f"{tier.name}: {decision.reason}")
             if problem := self._unusable(tier):
                 reasons.append(f"{tier.name}: {problem}")
                 continue
