@@ -43,6 +43,9 @@ _MEMORABLE = frozenset(
         "lane-frozen",
         "note",
         "resolved",
+        "model-failed",
+        "model-awaited",
+        "unwalled",
     ]
 )
 
@@ -108,8 +111,13 @@ def event_line(event: str, data: dict[str, Any]) -> str:
             f"{stage}: started" + (f", attempt {data['attempt']}" if data["attempt"] > 1 else "")
         ),
         "database-ready": lambda: f"database branch {data['branch']}" if data.get("branch") else "",
-        "agent-started": lambda: f"{stage}: the agent works",
-        "agent-ended": lambda: f"{stage}: the agent ended ({data['outcome']}, {data['seconds']} s)",
+        "routed": lambda: f"{stage}: models {' > '.join(data['tiers'])}" if len(data["tiers"]) > 1 else "",
+        "agent-started": lambda: f"{stage}: the agent works{_by(data)}",
+        "agent-ended": lambda: f"{stage}: the agent ended ({data['outcome']}, {_took(data)})",
+        "model-retried": lambda: f"asks its model again: {data['text'] or data['status'] or 'no answer'}",
+        "model-failed": lambda: f"{stage}: {data['tier']} failed ({data['cause']}): {data['text']}",
+        "model-awaited": lambda: f"{stage}: waits for a model until {data['until']} UTC: {data['text']}",
+        "unwalled": lambda: str(data["text"]),
         "command": lambda: "" if _is_chore(data.get("log", "")) else f"runs {data['command']}",
         "migrating": lambda: str(data["text"]),
         "migration": lambda: "migration: " + "; ".join([", ".join(data["paths"]), *data["notes"]]),
@@ -147,6 +155,20 @@ def event_line(event: str, data: dict[str, Any]) -> str:
         return " ".join(clean(lines[event]()).split()) if event in lines else ""
     except (KeyError, TypeError, ValueError):
         return ""
+
+
+def _by(data: dict[str, Any]) -> str:
+    """Which model, if there is a choice, and why this one."""
+    if not data.get("model") and not data.get("why"):
+        return ""
+    return f" with {data['tier']} ({data['model'] or 'its own model'})" + (
+        f", {data['why']}" if data["why"] else ""
+    )
+
+
+def _took(data: dict[str, Any]) -> str:
+    tokens = f", {data['tokens']:,} tokens" if data.get("tokens") else ""
+    return f"{data['seconds']} s{tokens}" + (f", ${data['cost']:.2f}" if data.get("cost") else "")
 
 
 def _behind(before: int) -> str:
