@@ -175,6 +175,7 @@ def remote_url(repo: Repository, config: Config) -> str:
 
 def services(made: "Base", observer: "Observer | None" = None, stops: Stops | None = None) -> "Services":
     """Everything a flow needs, from the settings."""
+    from agentq.core.secrets import known_values
     from agentq.flows.services import Services, silent
     from agentq.trunk.git import network_config
     from agentq.trunk.mirror import Mirror
@@ -195,6 +196,7 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
         thinking=wiring_agents.thinking(config, root, book_file()), clock=SystemClock(),
         owner=process.identity(os.getpid()) or "", identity=_identity(repo),
         observer=observer or silent, stop=stops or (lambda: None), machines=machines(made),
+        secrets=known_values(os.environ), unwalled=wiring_agents.unwalled(config),
     )  # fmt: skip
 
 

@@ -100,6 +100,13 @@ def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "
     return chosen if hasattr(chosen, "run") else AgentProgram(chosen, config.agent.env, wrap=wrap)
 
 
+def unwalled(config: Config) -> str:
+    """What people are told loudly: that there is no sandbox, unless they chose that."""
+    from agentq.sandbox import find
+
+    return "" if config.sandbox.use == "off" else find(config.sandbox.use).warning  # type: ignore[arg-type]
+
+
 def _load(place: str) -> Any:
     """The class that `module:Class` names."""
     import importlib

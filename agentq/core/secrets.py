@@ -174,6 +174,10 @@ _EXAMPLE = re.compile(
     r"(?i)example|dummy|fake|sample|placeholder|change_?me|your[_-]|x{4}|\*{3}|\.{3}|redacted|insert|todo|foobar|test"
     r"|mock|0{5}|1{5}|a{5}|123456|abcdef(?!\d)|qwerty|deadbeef|lorem|not[_-]?a|secret[_-]?(?:key|token|value)|password"
 )
+_SAMPLE = re.compile(
+    r"(?i)example|placeholder|redacted|x{6}|\*{3}|\.{3}|0{6}|1{6}|a{6}|1234567|abcdefg"
+    r"|(?<![a-z0-9])(?:test|fake|dummy|mock|sample|your)(?![a-z0-9])"
+)
 _UUID = re.compile(r"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RUN = re.compile(r"[A-Za-z][a-z]{3,}|[A-Z]{5,}")
 _NO_WORD = re.compile(r"(?i)[^aeiouy]{4}|[aeiouy]{4}|^[^aeiouy]+$|q[^u]|[jvx][^aeiouy]")
@@ -265,7 +269,7 @@ def _special(text: str) -> Iterator[_Match]:
 
 def _used(value: str) -> bool:
     """Whether a value of the right form is more than an example of the form."""
-    return len(set(value)) >= 10 and not _EXAMPLE.search(value)
+    return len(set(value)) >= 10 and not _SAMPLE.search(value)
 
 
 def _few(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
@@ -285,13 +289,20 @@ def _generic(text: str) -> Iterator[_Match]:
             yield "password in a URL", login.start(1), login[1]
     for word in _SECRET_WORDS:
         for form in (word, word.upper(), word.title()):
-            for place in _places(text, form):
-                end = place + len(form)
-                if word == "key" and not _KEY.search(text, max(0, place - 12), end):
-                    continue
-                given = _ASSIGNED.match(text, end)
-                if given and _is_value(given[2]) and _is_name(text, place, given):
-                    yield "secret value", given.start(2), given[2]
+            yield from _assigned(text, form)
+
+
+def _assigned(text: str, word: str) -> Iterator[_Match]:
+    """What is given to names that contain `word`."""
+    seen = 0
+    for place in _places(text, word):
+        end = place + len(word)
+        if place < seen or (word.lower() == "key" and not _KEY.search(text, max(0, place - 12), end)):
+            continue
+        if given := _ASSIGNED.match(text, end):
+            seen = given.end()
+            if _is_value(given[2]) and _is_name(text, place, given):
+                yield "secret value", given.start(2), given[2]
 
 
 def _places(text: str, word: str) -> Iterator[int]:

@@ -239,7 +239,7 @@ def _task(session: Session, stage: Stage, branch: Branch, tests: list[Change]) -
         limits=Limits(
             config.agent.timeout_for(entry.type), config.agent.silence_minutes * 60, config.agent.turns
         ),
-        context_budget=entry.context_budget or 0, keep=_keep(session, stage),
+        secrets=services.secrets, context_budget=entry.context_budget or 0, keep=_keep(session, stage),
         network=entry.network or config.sandbox.network == "on", writable=folders, reach=reach,
     )  # fmt: skip
 

@@ -9,11 +9,12 @@ import shlex
 from collections.abc import Sequence
 
 from agentq.core import honesty
-from agentq.core.honesty import Version, Weakening
+from agentq.core.honesty import Version
 from agentq.core.lifecycle import Stage
 from agentq.core.paths import matches_any
+from agentq.core.tests_compare import Weakening
 from agentq.core.tests_config import is_settings
-from agentq.core.tests_files import is_golden, reader_of
+from agentq.core.tests_files import is_golden, is_other, reader_of
 from agentq.core.tests_shape import MAX_BYTES
 from agentq.core.text import clean, plural
 from agentq.errors import GitError
@@ -35,7 +36,7 @@ STEERING = (
     ".pre-commit-config.yaml",
 )  # fmt: skip
 
-MAX_TOTAL = 64_000_000  # bytes of old and new files together
+MAX_TOTAL = 32_000_000  # bytes of old and new files together
 SHOWN = 5
 _TOO_LONG = bytes(MAX_BYTES + 1)
 
@@ -111,17 +112,20 @@ def _words(command: str) -> list[str]:
 def review(session: Session, before: str, after: str) -> list[Weakening]:
     mirror, commands = session.services.mirror, session.rules.commands
     verify = (*commands.verify, commands.test)
-    changes = [one for one in mirror.changes(before, after) if _matters(one.path, verify)]
+    globs = commands.test_files
+    changes = [one for one in mirror.changes(before, after) if _matters(one.path, globs, verify)]
     versions, left = _versions(session, changes)
-    found = honesty.review(versions, commands.test_files, verify)
+    found = honesty.review(versions, globs, verify)
     if left:
         text = f"the change is too large to compare its tests: {plural(len(left), 'file')} left, {shown(left, 3)}"
         found.insert(0, Weakening(left[0], 0, "unreadable", text))
     return found
 
 
-def _matters(path: str, commands: Sequence[str]) -> bool:
-    return reader_of(path) is not None or is_settings(path, commands) or is_golden(path)
+def _matters(path: str, globs: Sequence[str], commands: Sequence[str]) -> bool:
+    if reader_of(path) is not None or is_settings(path, commands):
+        return True
+    return is_golden(path) or is_other(path, globs)
 
 
 def _versions(session: Session, changes: Sequence[Change]) -> tuple[list[Version], list[str]]:

@@ -157,6 +157,8 @@ def _session(services: Services, entry: InProgress, instance: int) -> Iterator[S
     )  # fmt: skip
     services.runs.announce(live)
     services.say("evidence", spec=entry.id, folder=str(folder), instance=instance)
+    if services.unwalled:
+        services.say("unwalled", spec=entry.id, text=services.unwalled)
     session = Session(services, entry, live, Evidence(folder))
     try:
         _tell(session, live.stage)

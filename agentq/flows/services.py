@@ -71,7 +71,8 @@ class Thinking:
 @dataclass
 class Services:
     """`stop` returns why work should end now, or None; `owner` is this process's identity. `machines` is None
-    for a queue that no other host sees."""
+    for a queue that no other host sees. secrets: values that nothing writes down; unwalled: a warning, where
+    agents run without a sandbox and nobody chose that."""
 
     repo: Repository
     config: Config
@@ -88,6 +89,8 @@ class Services:
     observer: Observer = silent
     stop: Callable[[], str | None] = lambda: None
     machines: "Machines | None" = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    unwalled: str = ""
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -59,7 +59,8 @@ class Session:
         return self.services.workspaces.path(self.id)
 
     def say(self, event: str, **data: Any) -> None:
-        self.services.say(event, spec=self.id, **{name: _safe(value) for name, value in data.items()})
+        hidden = self.services.secrets
+        self.services.say(event, spec=self.id, **{name: _safe(value, hidden) for name, value in data.items()})
 
     # ------------------------------------------------------------ the queue
 
@@ -185,7 +186,7 @@ class Session:
         return process.run(
             process.shell(command), cwd=cwd, env=process.clean_env(self._allowed(), marked), output=log,
             marker=self.live.marker, timeout=timeout or minutes * 60, stop=self.services.stop,
-            secrets=redact.passwords(env.values()),
+            secrets=(*self.services.secrets, *redact.passwords(env.values())),
         )  # fmt: skip
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
@@ -283,11 +284,11 @@ def shown(paths: Sequence[str], most: int = 5) -> str:
     return ", ".join(_safe(path).replace("\n", "\\n") for path in paths[:most])
 
 
-def _safe(value: Any) -> Any:
+def _safe(value: Any, secrets: Sequence[str] = ()) -> Any:
     """An event's value as it may be shown and stored: agents choose file names and words."""
     if isinstance(value, str):
-        return clean(redact.in_urls(value))
-    return [_safe(one) for one in value] if isinstance(value, list | tuple) else value
+        return clean(redact.without(value, secrets))
+    return [_safe(one, secrets) for one in value] if isinstance(value, list | tuple) else value
 
 
 def with_resolved(message: str, lines: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from agentq.core.paths import matches_any
 from agentq.core.text import clean, plural
 from agentq.drivers.base import AgentResult
 from agentq.errors import DriverError, GitError, Refused
-from agentq.flows import agents, dev, honest, migrate
+from agentq.flows import agents, dev, honest, leaks, migrate
 from agentq.flows.outcome import Failed, Interrupted, Proved, StageOutcome
 from agentq.flows.prepare import prepare_workspace
 from agentq.flows.session import Session, quoted, shown
@@ -135,7 +135,7 @@ def _prove_tests(session: Session, trunk: str, tree: str, env: dict[str, str]) -
         return accepted
     tree, notes = accepted
     changes = mirror.changes(mirror.tree(trunk), tree)
-    if failed := _check_paths(session, changes, locked=(), code=False):
+    if failed := _check_paths(session, changes, locked=(), code=False) or leaks.check(session, trunk, tree):
         return failed
     weaker = honest.check(session, trunk, tree, "test")
     if isinstance(weaker, Failed):
@@ -179,7 +179,9 @@ def _prove_code(session: Session, trunk: str, tree: str, env: dict[str, str]) ->
     changes = mirror.changes(mirror.tree(trunk), tree)
     if {change.path for change in changes} <= {change.path for change in tests} and tests:
         return Failed("the agent changed nothing but the tests", f"'agentq logs {session.id}'")
-    if failed := _check_paths(session, changes, tuple(change.path for change in tests), code=True):
+    if failed := _check_paths(session, changes, tuple(change.path for change in tests), code=True) or leaks.check(
+        session, trunk, tree
+    ):
         return failed
     weaker = honest.check(session, trunk, tree, "implement")
     if isinstance(weaker, Failed):

@@ -7,7 +7,7 @@ in a clean checkout; a person is asked once, never while others wait; an old epo
 from dataclasses import dataclass
 
 from agentq.core.text import clean
-from agentq.flows import honest, lane
+from agentq.flows import honest, lane, leaks
 from agentq.flows.lane import Candidate
 from agentq.flows.merging import rebase_work
 from agentq.flows.migrate import Canonical, accept, canonical
@@ -83,6 +83,8 @@ def _candidate(session: Session) -> Candidate | StageOutcome:
         return Failed(problem, f"'agentq release {session.id}' gives it back", attention=problem)
     session.stand_on(trunk.commit)
     message = with_resolved(_message(session), session.work["implement"].resolved)
+    if leaked := leaks.check(session, trunk.tree, tree, message):
+        return leaked
     commit = mirror.commit_tree(tree, [trunk.commit], message, session.services.identity)
     mirror.set_ref(session.work_ref("verify"), commit)
     return Candidate(trunk, tree, commit)

@@ -82,7 +82,18 @@ def _changes(session: "Session") -> dict[str, tuple[str, str]]:
     wanted[UNFINISHED] = mirror.ref(session.wip_ref)
     if not wanted[UNFINISHED] and there.get(UNFINISHED) != mirror.ref(f"{pushed_ref(session.id)}/{UNFINISHED}"):
         del wanted[UNFINISHED]  # it is another machine's, and may still be of use
-    return {name: (sha, there.get(name, "")) for name, sha in wanted.items() if sha != there.get(name, "")}
+    changed = {name: (sha, there.get(name, "")) for name, sha in wanted.items() if sha != there.get(name, "")}
+    return {name: one for name, one in changed.items() if not one[0] or _may_leave(session, name, one[0])}
+
+
+def _may_leave(session: "Session", name: str, commit: str) -> bool:
+    """Whether work carries no secret: what does stays on this machine."""
+    from agentq.flows import leaks  # it reads sessions, which push by this module
+
+    found = leaks.in_change(session.services.mirror, f"{commit}^", commit, session.services.secrets)
+    if found:
+        session.say("note", text=f"its {name} work is not pushed for other machines: {found[0]}")
+    return not found
 
 
 def _remember(session: "Session", name: str, commit: str) -> None:
