@@ -296,9 +296,9 @@ _PROVIDERS: dict[str, Callable[[Repository, Config, Path], "Databases"]] = {
 }  # fmt: skip
 
 
-def driver(config: Config) -> "Driver":
-    """The configured driver, as `doctor` looks at it."""
-    return wiring_agents.driver(config)
+def driver(config: Config, name: str = "") -> "Driver":
+    """A driver, as `doctor` looks at it."""
+    return wiring_agents.driver(config, name)
 
 
 def recording(show: "Observer") -> "Observer":

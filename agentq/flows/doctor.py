@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from agentq import machine, process
+from agentq import machine, process, sandbox
 from agentq.config import MACHINE_FILE, POLICY_FILE, Config, policy
 from agentq.core.spec import Queue
 from agentq.core.text import one_line, plural
@@ -58,7 +58,7 @@ class Wiring(Protocol):
     def base(self, start: Path | None = None) -> Base: ...
     def services(self, made: Base) -> "Services": ...
     def databases(self, repo: Repository, config: Config, root: Path) -> "Databases": ...
-    def driver(self, config: Config) -> "Driver": ...
+    def driver(self, config: Config, name: str = "") -> "Driver": ...
     def workspaces_root(self, repo: Repository, config: Config, env: Mapping[str, str]) -> Path: ...
 
 
@@ -75,6 +75,7 @@ def checks(wiring: Wiring, repo: Repository, patience: float = ANSWER_SECONDS) -
         lambda: _trunk(base, patience),
         lambda: _machine(wiring, base),
         lambda: _doors(wiring, base),
+        lambda: _sandbox(base),
         lambda: _migrations(base),
         lambda: _disk(wiring, base),
         lambda: _queue(wiring, base),
@@ -86,8 +87,6 @@ def checks(wiring: Wiring, repo: Repository, patience: float = ANSWER_SECONDS) -
             found.append(_bad(error))
         except OSError as error:
             found.append(Finding("bad", one_line(str(error))))
-    bwrap = shutil.which("bwrap")
-    found.append(Finding("ok", f"bubblewrap is {bwrap}" if bwrap else "bubblewrap is not installed (not needed)"))
     return list(dict.fromkeys(found))
 
 
@@ -198,7 +197,7 @@ def _doors(wiring: Wiring, base: Base) -> Iterator[Finding]:
     """The agent's and the database's own findings."""
     root = wiring.workspaces_root(base.repo, base.config, os.environ)
     asked: tuple[Callable[[], Any], ...] = (
-        lambda: wiring.driver(base.config).doctor(),
+        *(_asking(wiring, base.config, name) for name in _drivers(base.config)),
         lambda: wiring.databases(base.repo, base.config, root).doctor(),
     )
     for ask in asked:
@@ -208,6 +207,33 @@ def _doors(wiring: Wiring, base: Base) -> Iterator[Finding]:
                 yield Finding(warns if finding.ok else "bad", finding.text, finding.hint)
         except AgentqError as error:
             yield _bad(error)
+
+
+def _drivers(config: Config) -> list[str]:
+    """The configured driver, and those of the tiers."""
+    tiers = config.models.tiers.values() if config.models else ()
+    return list(dict.fromkeys([config.agent.driver, *(tier.driver for tier in tiers if tier.driver)]))
+
+
+def _asking(wiring: Wiring, config: Config, name: str) -> Callable[[], Any]:
+    return lambda: wiring.driver(config, name).doctor()
+
+
+def _sandbox(base: Base) -> Iterator[Finding]:
+    """Which walls agents have, and which keys the buckets lack."""
+    use = base.config.sandbox.use
+    walls = sandbox.find(use)  # type: ignore[arg-type]
+    if walls.warning:
+        level: Level = "ok" if use == "off" else "warn"
+        yield Finding(
+            level, walls.warning, "" if use == "off" else "install bubblewrap; docs/security.md tells more"
+        )
+    else:
+        yield Finding("ok", f"sandbox: bubblewrap ({walls.program})")
+    for bucket in base.config.models.buckets.values() if base.config.models else ():
+        if bucket.key_env and not os.environ.get(bucket.key_env):
+            text = f"bucket '{bucket.name}': the variable {bucket.key_env} is not set"
+            yield Finding("warn", text, "its tiers are left out until it is")
 
 
 def _migrations(base: Base) -> Iterator[Finding]:

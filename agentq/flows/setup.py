@@ -7,6 +7,7 @@ Invariant: no file a person wrote is overwritten, nothing is committed, and a se
 import json
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -50,12 +51,28 @@ _CONFIG = """\
 [commands]
 @COMMANDS@
 
-# How an agent is started: no shell, {prompt_file} becomes the file with its task. Choose one:
+# Which agent works: claude, codex, gemini, opencode, aider, builtin (it needs a tier, below), or any command. More
+# in docs/agents.md of agentq.
 [agent]
-# command = ["sh", "-c", 'claude -p --permission-mode acceptEdits --allowedTools "Bash" < "$0"', "{prompt_file}"]
-# command = ["sh", "-c", 'codex exec --skip-git-repo-check -s workspace-write - < "$0"', "{prompt_file}"]
-# Variables the agent may see besides PATH, HOME and the like:
-# env = ["ANTHROPIC_API_KEY"]
+@AGENT@
+# command = ["my-agent", "--prompt", "{prompt_file}"]
+# Variables it may see besides PATH, HOME and the like:
+# env = ["MY_AGENT_HOME"]
+
+# What may be spent: what is reached stops an agent at once, with its work saved. 0: no limit.
+[budget]
+# US dollars: all agents of a day (UTC), and one spec over all its attempts.
+day_dollars = 0
+spec_dollars = 0
+# Tokens of one run of an agent, by type of spec, without what the model's cache holds.
+tokens = { scan = 500000, implementation = 2000000, documentation = 500000 }
+
+# Models, where one is not enough: buckets, tiers and routes. See docs/models.md of agentq.
+# [bucket.anthropic]
+# key_env = "ANTHROPIC_API_KEY"
+# [tier.strong]
+# bucket = "anthropic"
+# model = "…"
 
 @DATABASE@"""
 
@@ -163,7 +180,7 @@ def plan(root: Path, workspaces: Path, env: Mapping[str, str], branch: str = "",
         provider, url = "postgres", f"the URL in {variable}"
     texts = {
         "agents/config.toml": config_text(
-            found, told, variable, url if provider == "sqlite" else "", provider, tool, push
+            found, told, variable, url if provider == "sqlite" else "", provider, tool, push, installed(env)
         ),
         "agents/queue.json": QUEUE_TEXT,
         "agents/queue.schema.json": schema_text(),
@@ -175,10 +192,16 @@ def plan(root: Path, workspaces: Path, env: Mapping[str, str], branch: str = "",
         _block(root, BLOCK.replace("@BRANCH@", found.branch).encode()),
     )
     where = None if found.remote else hub or root.parent / f"{root.name}-hub.git"
-    return Plan(root, found, told, url, changes, where, tuple(_notes(git, told, changes)))
+    return Plan(root, found, told, url, changes, where, tuple(_notes(git, told, changes, installed(env))))
 
 
-def _notes(git: Git, told: Commands, changes: tuple[Change, ...]) -> list[str]:
+def installed(env: Mapping[str, str]) -> str:
+    """The first known agent on the PATH, '' for none."""
+    known = ("claude", "codex", "gemini", "opencode", "aider")
+    return next((name for name in known if shutil.which(name, path=env.get("PATH"))), "")
+
+
+def _notes(git: Git, told: Commands, changes: tuple[Change, ...], agent: str) -> list[str]:
     if changes[0].action == "keep":
         return []
     notes = []
@@ -186,7 +209,10 @@ def _notes(git: Git, told: Commands, changes: tuple[Change, ...]) -> list[str]:
         notes.append("no test command was found: set [commands] test and verify in agents/config.toml")
     elif "{files}" not in told.test:
         notes.append("the test command takes no files: every test stage will run the whole suite")
-    notes.append("choose an agent: uncomment a command in [agent] of agents/config.toml")
+    if not agent:
+        notes.append(
+            "choose an agent: none is on the PATH; set driver or command in [agent] of agents/config.toml"
+        )
     if _ignores(git, "agents/queue.json"):
         notes.append("git ignores agents/: take the rule out of .gitignore, agentq needs these files committed")
     # What commands leave behind would count as an agent's uncommitted work. uv ignores its .venv itself.
@@ -204,9 +230,10 @@ def _ignores(git: Git, path: str) -> bool:
 
 
 def config_text(
-    found: Trunk, told: Commands, variable: str, url: str, provider: str = "sqlite", tool: str = "", push: str = ""
-) -> str:
-    """A first agents/config.toml: what differs from the defaults, or matters."""
+    found: Trunk, told: Commands, variable: str, url: str, provider: str = "sqlite", tool: str = "", push: str = "",
+    agent: str = "",
+) -> str:  # fmt: skip
+    """A first agents/config.toml: what differs from the defaults, or matters. agent: the one installed here."""
     remote = [f"remote = {dump(found.remote)}"] if found.remote not in ("", "origin") else []
     rows = [("Prepares a fresh workspace.", "setup", told.setup)] if told.setup else []
     about = "Runs a spec's own tests" + ("; {files} becomes their paths." if "{files}" in told.test else ".")
@@ -222,6 +249,7 @@ def config_text(
     parts = {
         "@TRUNK@": "\n".join([*remote, f"branch = {dump(found.branch)}"]),
         "@COMMANDS@": "\n".join(lines),
+        "@AGENT@": f"driver = {dump(agent)}" if agent else '# driver = "claude"',
         "@DATABASE@": "\n".join(base) + "\n"
         if base
         else "# No database was found. For SQLite: [database], provider, url\n",

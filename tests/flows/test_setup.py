@@ -89,10 +89,29 @@ def test_everything_written_can_be_read_by_agentq(tmp_path: Path) -> None:
 
 def test_the_agents_offered_in_config_toml_are_valid_when_uncommented(tmp_path: Path) -> None:
     text = plan(repository(tmp_path / "x")).changes[0].data.decode()
-    offered = [line[2:] for line in text.splitlines() if line.startswith(("# command =", "# env ="))]
+    offered = [line[2:] for line in text.splitlines() if line.startswith(("# driver =", "# command =", "# env ="))]
     assert len(offered) == 3
     for line in offered:
         assert policy(text.replace(f"# {line}", line), "config.toml").agent != policy(text, "config.toml").agent
+
+
+def test_the_models_offered_in_config_toml_are_valid_when_uncommented(tmp_path: Path) -> None:
+    text = plan(repository(tmp_path / "x")).changes[0].data.decode()
+    start = text.index("# [bucket.anthropic]")
+    models = policy(text[:start] + text[start:].replace("\n# ", "\n").removeprefix("# "), "config.toml").models
+    assert models is not None and list(models.tiers) == ["strong"]
+
+
+def test_an_agent_that_is_installed_is_chosen(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    agent = tmp_path / "bin" / "codex"
+    agent.write_text("#!/bin/sh\n")
+    agent.chmod(0o755)
+    root = repository(tmp_path / "x")
+    made = setup.plan(root, tmp_path / "ws", {"PATH": str(agent.parent)})
+    assert policy(made.changes[0].data.decode(), "config.toml").agent.driver == "codex"
+    assert not any("choose an agent" in note for note in made.notes)
+    assert any("choose an agent" in note for note in setup.plan(root, tmp_path / "ws", {"PATH": ""}).notes)
 
 
 def test_strange_names_stay_texts_in_config_toml() -> None:
