@@ -97,8 +97,8 @@ def test_the_agents_offered_in_config_toml_are_valid_when_uncommented(tmp_path: 
 
 def test_the_models_offered_in_config_toml_are_valid_when_uncommented(tmp_path: Path) -> None:
     text = plan(repository(tmp_path / "x")).changes[0].data.decode()
-    start = text.index("# [bucket.anthropic]")
-    models = policy(text[:start] + text[start:].replace("\n# ", "\n").removeprefix("# "), "config.toml").models
+    block = text[text.index("# [bucket.anthropic]") :].partition("\n\n")[0]
+    models = policy(text.replace(block, block.replace("# ", "")), "config.toml").models
     assert models is not None and list(models.tiers) == ["strong"]
 
 
