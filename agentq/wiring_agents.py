@@ -41,7 +41,9 @@ def chooser(config: Config, book: Path) -> "Chooser":
         name = bucket.key_env if bucket else ""
         return f"the variable {name} is not set" if name and not os.environ.get(name) else ""
 
-    return Chooser(Ledger(pages, budgets, models.buckets), gate, thresholds, HostClock().now, unusable)
+    return Chooser(
+        Ledger(pages, budgets, models.buckets), gate, thresholds, HostClock().now, unusable, models.buckets
+    )
 
 
 def thinking(config: Config, root: Path, book: Path) -> "Thinking":

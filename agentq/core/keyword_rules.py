@@ -39,6 +39,15 @@ RULES = (
         """,
     ),
     Rule(
+        "wants to know",
+        {"scan": 2, "implementation": -1},
+        """
+        just need to know, only want to know, before we remove, before we change, explanation wanted, no patch,
+        file issues, file new, record results, record the results, which are open, we d like to know, share your
+        thoughts, your opinion
+        """,
+    ),
+    Rule(
         "begins by looking",
         {"scan": 2.5},
         """
@@ -46,7 +55,9 @@ RULES = (
         evaluate, estimate, survey, trace, measure, collect, inspect, triage, rank, confirm, analyse, analyze,
         analysis, inventory, stocktaking, size, sizing, scope, scoping, map, walk, crawl, extract, dump, reconcile,
         rate, judge, critique, feasibility, readiness, second opinion, code review, security review, take stock, go
-        through, go over, pull, read, profile, gap analysis
+        through, go over, pull, read, profile, gap analysis, qa, repeat, re, recheck, investigate, understand,
+        question, quality check, release verification, feedback, anybody know, research, perform, decision,
+        discovery, design review
         """,
         first=True,
     ),
@@ -77,8 +88,8 @@ RULES = (
         chore, allow, handle, show, hide, swap, drop, polish, prototype, spike, simplify, disable, enable, reduce,
         cut, users can, as a, as an, endpoint, new, try out, experiment, proof of concept, reproduce, debug, tune,
         harden, choose, pick, settle, rework, update, increase, decrease, put, turn, wrap, try, get, decide,
-        improve, tidy, resolve, raise, rethink, let, shorten, restyle, find a way, silence, translate, tweak,
-        refine, balance
+        improve, tidy, resolve, raise, rethink, let, shorten, restyle, find a way, translate, tweak, refine,
+        balance, redesign, revamp, optimise, optimize, modernise, added, epic, ux, ui
         """,
         first=True,
     ),
@@ -92,12 +103,27 @@ RULES = (
     ),
     Rule(
         "a fault or a wish",
-        {"implementation": 2, "structured": 1},
+        {"implementation": 2, "structured": 1.5},
         """
         crash, crashes, wrong, broken, does not work, doesn t work, off by one, nothing happens, should remember,
         should support, should show, should skip, should be, should see, should only, customers want, users want,
         must be, accepts, cannot, can t, must have, breaks, cut off, jumps, flickers, stutters, falls over, lost
-        updates, is missing, hangs, shows up twice, a customer can, users must
+        updates, is missing, hangs, shows up twice, a customer can, users must, feature request, would be nice,
+        would be great, would be good, it would be great, it would be nice, ability to, support for, option to, i
+        could, we d like, i d like, suggestion, unable, expected, does not, doesn t, ignored, null pointer,
+        exception, regression, steps to reproduce, bug, error message, is shown, missing, not possible, like to
+        request, can see
+        """,
+    ),
+    Rule(
+        "a fault of unknown cause",
+        {"research": 2, "implementation": 1},
+        """
+        slow, slower, memory leak, high cpu, cpu, performance drop, drop in, timeouts, out of memory, intermittent,
+        random failure, deadlock, grows, regression, sometimes, frequently, since the last, since the upgrade,
+        after the upgrade, after update, after upgrade, stack traces, silently, cannot explain, can t explain,
+        impossible to, for some users, for some, without clear reasons, without a clear reason, suddenly, some
+        users, keeps, keep getting, started failing, fails sometimes
         """,
     ),
     Rule(
@@ -126,8 +152,8 @@ RULES = (
         """
         and document, document it, document them, and describe, describe it, write what, write down, and write,
         write it, write them, and publish, put it in the, explain it in, into a page, in one page, und beschreiben,
-        help article, and write that, make a page of, and add them to the, for the product wiki, into the docs,
-        write a page, write a guide, write a summary, write a note, summary page
+        help article, and write that, make a page of, into the docs, write a page, write a guide, write a summary,
+        write a note, summary page
         """,
     ),
     Rule(
@@ -140,12 +166,20 @@ RULES = (
         """,
     ),
     Rule(
+        "name of a feature",
+        {"implementation": 1.5, "structured": 1, "scan": -1},
+        """
+        viewer, builder, widget, calculator, dashboard, picker, editor, importer, exporter, wizard, sidebar, inbox,
+        board, history, tour, page for, option, shortcuts, toggle
+        """,
+    ),
+    Rule(
         "work for others",
         {"implementation": 2, "planning": 2.5},
         """
         into specs, the specs, create specs, specs for, specs in, write specs, epic, backlog, into tickets, the
-        tickets, into stories, stories, increments, slice, slices, decompose, depends on, into tasks, task list,
-        sprint, shippable
+        tickets, into stories, increments, slice, slices, decompose, depends on, into tasks, task list, sprint,
+        shippable, child issues, sub tasks, user stories
         """,
     ),
     Rule(
@@ -156,7 +190,8 @@ RULES = (
         runbook*, article*, docstring*, javadoc, jsdoc, adr, rfc, glossary, whitepaper, blog, release notes,
         upgrade notes, help cent*, knowledge base, postmortem, doku, dokumentation, anleitung, benutzerhandbuch,
         handbuch, explainer, documented, tagline, headline, openapi, chapters, table of contents, case study, best
-        practices, user manual, style guide, design doc, decision record
+        practices, user manual, style guide, design doc, decision record, code of conduct, policy, docs lack, man
+        page, war story, war stories, snippets, instructions, wording, write up, guidance, instruction, md
         """,
     ),
     Rule(
@@ -173,9 +208,9 @@ RULES = (
         "writing",
         {"documentation": 1.5},
         """
-        write up, write it up, write a page, a page, in the docs, the page, copy, wording, prose, document,
-        describe*, chapter*, pages, article, texts, text, tone, section, md, and document, paragraph, examples,
-        make a page, write that, on the page, page about, page on, pages on
+        write up, write it up, write a page, in the docs, the page, copy, wording, prose, document, describe*,
+        chapter*, pages, article, tone, section, md, and document, paragraph, examples, make a page, write that, on
+        the page, page about, page on, pages on, write about, explanation, instructions, how to use
         """,
     ),
     # ---- how it is done
@@ -189,11 +224,14 @@ RULES = (
         packages, concept, timeline, timetable, which order, what order, order of, the build order, an order,
         before we, before anybody, before anyone, aufwand, gliederung, decommissioning, proposal, propose,
         proposed, skeleton, architecture decision, information architecture, decision record, agenda, into specs,
-        into tickets, slice, decompose, epic, stories, hours per, rough days, sketch, schedule, draft an rfc,
-        charter, technical design, data model, to be discussed, in sequence, sensible sequence, ballpark, forecast,
-        upgrade path, blueprint, into pieces, work breakdown, impact analysis, variants, in parallel, cut lines, in
-        safe steps, steps to, path to, how to cut, so nothing blocks, ordered by, calendar, headings, t shirt,
-        playbook, build order, one by one, split this spec, in stages, stage it, what must exist first
+        into tickets, slice, decompose, epic, hours per, rough days, sketch, schedule, draft an rfc, charter,
+        technical design, data model, to be discussed, in sequence, sensible sequence, ballpark, forecast, upgrade
+        path, blueprint, into pieces, work breakdown, impact analysis, variants, in parallel, cut lines, in safe
+        steps, path to, how to cut, so nothing blocks, ordered by, headings, t shirt, playbook, build order, one by
+        one, split this spec, in stages, stage it, what must exist first, editorial calendar, steps to remove,
+        steps to introduce, steps to get, into stories, child issues, sub tasks, story points, tech design,
+        governance, process, criteria, tracking issue, upgrade plan, migration plan, determine strategy, children,
+        approach for
         """,
     ),
     Rule(
@@ -210,13 +248,16 @@ RULES = (
         "judge",
         {"judgment": 2.5},
         """
-        review*, decide*, decision, choose, choice, pick, judge*, evaluate whether, critique, critical, opinion,
-        verdict, rank*, triage, prioritise, prioritize, taste, tasteful, your call, weigh, trade off, trade offs,
+        decide*, decision, choose, choice, pick, judge*, evaluate whether, critique, critical, opinion, verdict,
+        rank*, triage, prioritise, prioritize, taste, tasteful, your call, weigh, trade off, trade offs,
         recommend*, sensible, severity, honest*, confusing, readable, readability, worth, is it ok, good enough,
         sanity check, prefer, proportionate, make up your mind, score, second opinion, second pair, favourite,
         judgement, judgment, go or no go, which is right, fair, appropriate, trust, entscheide*, bewerte*, rate
         each, rate the, rate every, grade, believe, opinionated, balanced, argue, would you merge, saner,
-        acceptable, how good, how bad
+        acceptable, how good, how bad, review, reviews, feedback wanted, quality check, comment on, is outdated,
+        too long, too much, hard to follow, hard to understand, misleading, maintainable, unmaintainable, poor,
+        review of the, decision wanted, evaluate, security review, independent, what is the right, which is the
+        right
         """,
     ),
     Rule(
@@ -225,9 +266,11 @@ RULES = (
         """
         better, best, simplify, improve, polish, tone, friendlier, clearer, clean up, cleaner, clarity, too
         crowded, less annoying, calmer, nicer, rewrite, reword, rework, tune, soften, sharpen, shorten, distil,
-        tidy, voice, confuses, harden, balance, rethink, charming, less scary, less confusing, nice, easier to
-        read, tidy up, shorter, trim, refine, tweak, catchier, kindly, kinder, saner, feel right, good thresholds,
-        less, more readable, look real
+        tidy, voice, confuses, harden, balance, rethink, charming, less scary, less confusing, easier to read, tidy
+        up, shorter, trim, refine, tweak, catchier, kindly, kinder, saner, feel right, good thresholds, less, more
+        readable, redesign, ux, ui ux, usability, user experience, enhance, enhancements, optimise, optimize,
+        revamp, revise, visual, polish round, modernise, modernize, overhaul, more clear, less generic, typography,
+        look and feel
         """,
     ),
     Rule(
@@ -243,7 +286,8 @@ RULES = (
         code, read the code, actually works, really works, study, market overview, survey of, gather, what we know,
         unclear, find why, evidence, how others, reads, see if, see whether, what is going on, what s going on,
         what is the difference, what happens, nobody has an explanation, no idea why, what for, who added, how do
-        others, get to the bottom, look at how, see how, evidence please, play with, mechanism, model it
+        others, get to the bottom, look at how, see how, evidence please, play with, mechanism, model it,
+        understand why, need to understand, understand either, discovery
         """,
     ),
     Rule(
@@ -272,7 +316,7 @@ RULES = (
         translation, grep, count, capitalise, capitalisation, prefix, sort imports, outdated, deprecated,
         vulnerability scan, cve, docstrings, find and replace, alle, ersetzen, copyright, convert, minor versions,
         patch versions, dead links, broken links, copyright header*, wherever, one line each, indentation, as a
-        list
+        list, cleanup, deprecations, dead code, lint, leftovers, deps, warnings
         """,
     ),
     Rule(
@@ -300,7 +344,9 @@ RULES = (
         step by step, steps, workflow, flow, implement, endpoint*, with tests, plus tests, and tests, verify,
         validate, matrix, checklist, integrate, feat, users can, as a user, as an, end to end, both directions,
         tutorial, installation, user manual, guide for, troubleshooting, runbook, section, release notes, changelog
-        for, with examples, reference, paging, retry, admin view, notifications, quickstart, options, manual, guide
+        for, with examples, reference, paging, retry, admin view, notifications, quickstart, manual, guide, release
+        verification, tick off, smoke, instructions, install steps, installation steps, upgrade, migrate, docs for,
+        add docs, procedure
         """,
     ),
     Rule(
@@ -308,8 +354,8 @@ RULES = (
         {"structured": 2, "bulk": -1},
         """
         add, implement, build, create, introduce, integrate, fix, bug, feat, feature, users can, as a, as an, new,
-        document, write a guide, describe, tutorial, verify, validate, check, endpoint, how to, changelog,
-        changelog for, release notes, runbook
+        document, write a guide, describe, verify, validate, check, endpoint, how to, changelog for, release notes,
+        runbook, upgrade, migrate, added, move, update, show, enable, support, make, return, publish, doc, docs
         """,
         first=True,
     ),

@@ -67,7 +67,7 @@ def parse(answer: str) -> Opinion:
     if len(answer) > MAX_ANSWER:
         raise ValueError(f"it is longer than {MAX_ANSWER} characters")
     try:
-        value = json.loads(_without_fence(answer.strip()), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(_without_fence(answer.strip()), object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(value, dict) or value.keys() != _FIELDS:
@@ -93,7 +93,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("it says a field twice")
     return dict(pairs)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}")

@@ -22,8 +22,6 @@ SAFE_TYPE = "implementation"  # of the worker types the one with the widest limi
 
 Layer = Literal["caller", "keywords", "classifier", "model"]
 Strategy = Literal["one", "parallel", "safe"]
-
-
 Classify = Callable[[keywords.Reading], Guess]
 Consult = Callable[[str], Opinion | str]  # a text as its answer: why there is no opinion
 
@@ -41,8 +39,8 @@ class Expert:
 @dataclass(frozen=True, slots=True)
 class Routed:
     """The decision. tiers: the chain of tiers, the first to try first; () for the agent's own model. strategy:
-    `one` expert; `parallel`: all of `experts`, two or three; `safe`: nobody is sure, the strongest tier that it
-    may need goes first. reasons: sentences for people."""
+    `one` expert; `parallel`: all of `experts`, two or three; `safe`: nobody is sure, so the strongest tier of all
+    kinds that it may be goes first. reasons: sentences for people."""
 
     type: str
     kind: str
@@ -152,8 +150,7 @@ def _phrases(reading: keywords.Reading, view: _View, limit: int = 3) -> str:
 
 
 def _third(text: str, view: _View, models: Models, consult: Consult | None) -> _View:
-    """Ask a model. If there is none, or it is not sure either, what the classifier says becomes the safe
-    choice."""
+    """Ask a model. If there is none, or it is not sure either, what the classifier says, made safe."""
     answer = consult(text) if consult else "there is no model to ask"
     if isinstance(answer, Opinion) and answer.kind in models.explicit:
         answer = f"the model that was asked named {answer.kind}, which only a person may name"
@@ -200,7 +197,8 @@ def _check_kind(kind: str | None, models: Models) -> None:
 
 
 def _route(view: _View, models: Models, size: int, reasons: Sequence[str]) -> Routed:
-    tiers, why = merged(models, _likely(view.kinds), size) if view.safe else _tiers(models, view.kind, size)
+    kinds = _likely(view.kinds) if view.safe else [view.kind]
+    tiers, why = merged(models, kinds, size) if len(kinds) > 1 else _tiers(models, view.kind, size)
     experts = _experts(view, models, size, tiers)
     strategy: Strategy = "safe" if view.safe else "parallel" if len(experts) > 1 else "one"
     if strategy == "parallel":

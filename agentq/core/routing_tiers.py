@@ -9,13 +9,8 @@ from agentq.errors import UserError
 
 # What a request of an agent's is like: most of it is in the cache. It makes prices comparable.
 TYPICAL = Usage(input=2_000, output=1_000, cache_read=30_000, cache_write=2_000)
-SAFE_KINDS = (
-    "structured",
-    "judgment",
-    "planning",
-    "research",
-    "bulk",
-)  # whose chain is taken for a kind without one
+# Whose chain is taken for a kind without one.
+SAFE_KINDS = ("structured", "judgment", "planning", "research", "bulk")
 
 Chain = tuple[tuple[str, ...], list[str]]  # names of tiers, the first to try first; sentences that say why
 
@@ -41,7 +36,7 @@ def chain(models: Models, kind: str, complexity: int) -> Chain:
 def merged(models: Models, kinds: Sequence[str], complexity: int) -> Chain:
     """The tiers of several kinds, the strongest first: for work of which it is not known which kind it is."""
     names = dict.fromkeys(name for kind in kinds for name in chain(models, kind, complexity)[0])
-    if not names or len(kinds) == 1:
+    if not names:
         return chain(models, kinds[0], complexity)
     found = sorted(names, key=lambda name: -models.tiers[name].strength)
     return tuple(found), [f"it may be {' or '.join(kinds)}: the strongest of their tiers first, {found[0]}"]

@@ -70,7 +70,8 @@ class AgentTask:
     expects, 0: not said. keep: what a compaction must not lose (mission row T15). network: whether the agent's
     tools may use the network. secrets: values that must not be written anywhere.
     writable: what the agent may write beside its workspace. reach: (host, port) of its database branch, which
-    tools may reach without the network.
+    tools may reach without the network. account: for an agent that asks before each request (`Driver.gated`),
+    else ''.
     """
 
     spec_id: str
@@ -90,6 +91,7 @@ class AgentTask:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     writable: tuple[Path, ...] = ()
     reach: tuple[tuple[str, int], ...] = ()
+    account: str = ""
 
 
 # ---------------------------------------------------------------- events: what an agent does, as it does it
@@ -193,6 +195,11 @@ class Driver(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def gated(self) -> bool:
+        """Whether its agent asks `AgentTask.account` before each request, and charges it itself."""
+        ...
 
     def doctor(self) -> list[Finding]:
         """Whether an agent could be started here: installed, logged in, at which version."""

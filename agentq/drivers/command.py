@@ -30,6 +30,7 @@ class CommandDriver:
     """
 
     name = "command"
+    gated = False
 
     def __init__(
         self,

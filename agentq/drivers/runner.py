@@ -6,9 +6,12 @@ Invariant: limits hold whether or not the agent knows them: events are counted, 
 
 import os
 import shutil
+import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -152,6 +155,10 @@ class AgentProgram:
     def name(self) -> str:
         return self.dialect.name
 
+    @property
+    def gated(self) -> bool:
+        return bool(getattr(self.dialect, "gated", False))
+
     def doctor(self) -> list[Finding]:
         program = self._program()
         if not program:
@@ -196,7 +203,7 @@ class AgentProgram:
             command, cwd=task.workspace, env=env, output=raw, errors=errors, marker=task.run_id,
             timeout=task.limits.timeout, silence=task.limits.silence, max_output=self._max,
             stop=lambda: stop() or watch.passed or None, tick=ticking,
-            secrets=(*task.secrets, *redact.passwords(task.env.values())),
+            secrets=(*task.secrets, *_keys(task), *redact.passwords(task.env.values())),
         )  # fmt: skip
         if self._wrap and not self.dialect.confines:
             walled(replace(outcome, tail=capture.tail(errors)))
@@ -213,6 +220,23 @@ class AgentProgram:
 
     def _program(self) -> str:
         return shutil.which(self.dialect.program, path=process.clean_env(self.allow, {}).get("PATH")) or ""
+
+
+def temporary(task: AgentTask) -> Path:
+    """The folder for temporary files of one run; its dialect makes it and takes it away."""
+    return Path(tempfile.gettempdir()) / f"agentq-{sha256(task.run_id.encode()).hexdigest()[:16]}"
+
+
+def own_folder(path: Path) -> None:
+    """Make a folder that nobody else can enter. Raises DriverError when somebody else was first."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise DriverError(f"{path} belongs to somebody else", "remove it, or set TMPDIR to a folder of your own")
+
+
+def _keys(task: AgentTask) -> tuple[str, ...]:
+    return (task.brain.key,) if task.brain.key else ()
 
 
 def missing(program: str, workspace: Path, env: dict[str, str]) -> AgentResult | None:
@@ -260,8 +284,6 @@ def ended(outcome: process.Outcome) -> AgentResult:
 
 def _version(program: str, env: dict[str, str]) -> str:
     """The first line of `--version`, '' when there is none in time."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "version"
         marker = f"version-{os.getpid()}-{time.monotonic_ns()}"

@@ -104,6 +104,9 @@ def _once(session: Session, task: AgentTask, chosen: Chosen) -> AgentResult:
     """One run of one agent; charged while it runs, and ended at once when a budget is used up."""
     services, tier = session.services, chosen.tier
     driver = services.thinking.driver(tier) or services.driver
+    if driver.gated:
+        chosen, account = services.thinking.chooser.handed_over(chosen)
+        task = replace(task, account=account)
     bill = Bill(services.thinking.chooser.ledger, chosen)
     session.say(
         "agent-started", stage=task.stage, transcript=str(task.transcript), driver=driver.name, tier=tier.name,
@@ -163,11 +166,13 @@ class Bill:
 
     def _charge(self, usage: Usage, dollars: float, model: str, requests: int = 1) -> None:
         chosen = self.chosen
+        self.usage, self.cost = self.usage + usage, self.cost + dollars
+        if chosen.entry is None:
+            return  # its agent charges its requests itself
         left = self.ledger.charge(
             chosen.reservation, usage, chosen.tier.price, requests, model=model, seat=chosen.entry.seat,
             dollars=dollars,
         )  # fmt: skip
-        self.usage, self.cost = self.usage + usage, self.cost + dollars
         if left.stop is not None:
             self.over = f"over budget: {left.stop.reason}"
 

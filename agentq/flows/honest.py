@@ -9,10 +9,9 @@ import shlex
 from collections.abc import Sequence
 
 from agentq.core import honesty
-from agentq.core.honesty import Version
 from agentq.core.lifecycle import Stage
 from agentq.core.paths import matches_any
-from agentq.core.tests_compare import Weakening
+from agentq.core.tests_compare import Version, Weakening
 from agentq.core.tests_config import is_settings
 from agentq.core.tests_files import is_golden, is_other, reader_of
 from agentq.core.tests_shape import MAX_BYTES

@@ -10,12 +10,13 @@ file but SQLite. A connection does not survive a fork. A `-wal` without its file
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentq import process
 from agentq.errors import StoreError
@@ -23,7 +24,9 @@ from agentq.models.clock import Clock, Moment
 from agentq.models.schema import APPLICATION, SCHEMA, VERSION
 from agentq.repository import private_dir
 
+T = TypeVar("T")
 BUSY = 30.0  # s to wait for other processes; a change takes about a millisecond
+_PAUSE = 0.001  # s between tries
 _TOLD = 1.0  # s after which the line of time is written down again
 _LOST = "stop all agentq processes; restore it from a copy, or move it, -wal and -shm away: totals begin at zero"
 _HINTS = {
@@ -87,7 +90,7 @@ class Book:
             if durable != self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            connection.execute("BEGIN IMMEDIATE")
+            self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
             try:
                 yield Page(connection, self._moment(connection, write=True))
                 connection.execute("COMMIT")
@@ -100,9 +103,8 @@ class Book:
         """A consistent look that waits for nobody."""
         with self._lock, self._telling():
             connection = self._open()
-            connection.execute("BEGIN")
             try:
-                yield Page(connection, self._moment(connection, write=False))
+                yield Page(connection, self._patiently(lambda: self._look(connection)))
             finally:
                 _roll_back(connection)
 
@@ -111,6 +113,23 @@ class Book:
         with self.read() as page:
             found = [str(row[0]) for row in page.run("PRAGMA quick_check(20)")]
         return [] if found == ["ok"] else found
+
+    def _look(self, connection: sqlite3.Connection) -> Moment:
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        return self._moment(connection, write=False)
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """What `act` gives, once no other process is in the way. SQLite itself waits longer from try to try, up to
+        0.1 s, so that whoever comes often keeps the others out; here all try equally often."""
+        deadline = time.monotonic() + self._busy
+        while True:
+            try:
+                return act()
+            except sqlite3.OperationalError as error:
+                if _word(error) not in ("BUSY", "LOCKED") or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._pid != os.getpid():
@@ -122,9 +141,9 @@ class Book:
             )
         if self._connection is None:
             self._create()
-            connection = _connect(self.path, self._busy)
+            connection = _connect(self.path)
             try:
-                _recognise(connection, self.path)
+                self._patiently(lambda: _recognise(connection, self.path))
             except BaseException:
                 connection.close()
                 raise
@@ -205,9 +224,9 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _connect(path: Path, busy: float) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, timeout=busy, isolation_level=None, check_same_thread=False, uri=True)
+    connection = sqlite3.connect(uri, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 
@@ -231,7 +250,7 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> None:
 def _fill(path: Path) -> None:
     """A book with nothing in it, closed and on the disk."""
     try:
-        connection = _connect(path, BUSY)
+        connection = _connect(path)
         try:
             connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")

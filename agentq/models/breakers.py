@@ -25,7 +25,8 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Shut:
-    """The tier is left alone; ask again in `seconds`, or go to the next tier."""
+    """The tier is left alone; ask again in `seconds`, or go to the next tier. until: the latest time at which
+    the next probe may go; one that is under way may end it sooner."""
 
     tier: str
     seconds: float
@@ -34,7 +35,7 @@ class Shut:
 
     @property
     def reason(self) -> str:
-        return f"the breaker of {self.tier} is open ({self.cause or 'a probe is under way'})"
+        return f"the breaker of {self.tier} is open ({self.cause})"
 
 
 class Breakers:
@@ -69,8 +70,10 @@ class Breakers:
         before = _get(page, tier)
         after, given = breaker.enter(before, owner, page.now.at, self.rules, self._alive)
         if given is None:
-            until = page.now.when(before.next_at)
-            return Shut(tier, max(0.0, before.next_at - page.now.at), until, before.cause)
+            left = max(0.0, before.next_at - page.now.at)
+            # A probe may succeed at any moment: waiting for its time-out would leave a healthy tier alone.
+            seconds = min(left, self.rules.cooldown / 10) if before.prober else left
+            return Shut(tier, seconds, page.now.when(before.next_at), before.cause)
         if after != before:
             _put(page, tier, after)
         return given

@@ -3,6 +3,7 @@
 Each bucket is counted for itself; a full or sleeping one keeps nobody from another.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,15 +11,17 @@ from datetime import UTC, datetime
 from agentq import process
 from agentq.core import pace
 from agentq.core.breaker import SLEEPS
+from agentq.core.budget import Unit
 from agentq.core.models import FIVE_HOURS, SEVEN_DAYS, Bucket
 from agentq.core.pace import Decision, Reported, Thresholds, Window
-from agentq.models import limits, seats, tally
+from agentq.models import limits, queueing, seats, tally
 from agentq.models.book import Book, Page
+from agentq.models.limits import Limit
 from agentq.models.seats import Seat
-from agentq.models.tally import Sums
 
 UNKNOWN = 3600.0  # s a bucket sleeps after a usage limit that names no reset
 _SWEEP = 1.0  # s between looks for dead owners, when nothing is in the way
+_LATE = 0.25  # s a waiter may at least come back too late
 _SICK = frozenset({"network", "overloaded"})  # what speaks against a server
 
 
@@ -31,7 +34,7 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A limit of a minute is full: ask again in `seconds`."""
+    """A limit of a minute is full: ask again in `seconds`, and not much later, or the place in line is lost."""
 
     seconds: float
     reason: str
@@ -62,11 +65,12 @@ class Buckets:
         self.book, self._buckets, self._alive = book, buckets or {}, alive
         self._minute, self._cooldown, self._swept = minute, cooldown, 0.0
 
-    def admit(self, bucket: str, owner: str, tokens: int = 0) -> Go | Wait | Asleep:
-        """Ask for one request, or one run. tokens: what it will use, as far as that is known. Raises ConfigError
-        for an unknown time zone."""
+    def admit(self, bucket: str, owner: str, tokens: int = 0, who: str = "") -> Go | Wait | Asleep:
+        """Ask for one request, or one run. tokens: what it will use, as far as that is known. who: tells the
+        owner's workers apart while they wait; '': each thread is one. Raises ConfigError for an unknown time
+        zone."""
         with self.book.write() as page:
-            return self.admit_on(page, bucket, owner, tokens)
+            return self.admit_on(page, bucket, owner, tokens, who)
 
     def arrived(self, seat: Seat) -> None:
         """The server began to answer. Without this word a request counts as new until it is charged or left."""
@@ -133,20 +137,28 @@ class Buckets:
     def loads(self, bucket: str) -> dict[str, int]:
         """Seats by server."""
         with self.book.write() as page:
-            seats.sweep(page, self._alive)
+            self._sweep(page)
             return seats.loads(page, bucket)
 
     # ------------------------------------------------------------ inside a transaction
 
-    def admit_on(self, page: Page, bucket: str, owner: str, tokens: int) -> Go | Wait | Asleep:
+    def admit_on(self, page: Page, bucket: str, owner: str, tokens: int, who: str = "") -> Go | Wait | Asleep:
+        who = f"{owner} {who or threading.get_ident()}"
         due = page.now.at - self._swept >= _SWEEP
         if due:
-            seats.sweep(page, self._alive)
+            self._sweep(page)
             self._swept = page.now.at
-        verdict = self._admit(page, bucket, owner, tokens)
-        if not isinstance(verdict, Go) and not due and seats.sweep(page, self._alive):
-            verdict = self._admit(page, bucket, owner, tokens)
+        verdict = self._admit(page, bucket, owner, tokens, who)
+        if not isinstance(verdict, Go) and not due and self._sweep(page):
+            verdict = self._admit(page, bucket, owner, tokens, who)
         return verdict
+
+    def _sweep(self, page: Page) -> int:
+        """Free what dead processes had; how much."""
+        rows = page.run("SELECT owner FROM seats UNION SELECT owner FROM waiting").fetchall()
+        dead = [row[0] for row in rows if not self._alive(row[0])]
+        seats.give_up(page)
+        return sum(seats.end(page, owner) + queueing.forget(page, owner) for owner in dead)
 
     def leave_on(self, page: Page, seat: Seat, cause: str, *, sent: bool, resets_at: float) -> None:
         if seats.leave(page, seat.id, sent=sent) and (cause in _SICK or not cause):
@@ -156,26 +168,37 @@ class Buckets:
         elif cause in SLEEPS:
             _sleep(page, seat.bucket, None, cause)
 
-    def _admit(self, page: Page, name: str, owner: str, tokens: int) -> Go | Wait | Asleep:
+    def _admit(self, page: Page, name: str, owner: str, tokens: int, who: str) -> Go | Wait | Asleep:
         if (sleeping := _asleep(page, name)) is not None:
             return sleeping
         bucket, coming = self._buckets.get(name) or Bucket(name), seats.under_way(page, name)
         denied = limits.fits(page, limits.of_bucket(page, bucket, coming), {"requests": 1, "tokens": tokens})
         if denied is not None:
             return Asleep(name, denied.frees, denied.reason)
-        minute = []
-        if bucket.requests_minute:
-            total, held = bucket.requests_minute, coming.requests
-            minute.append(limits.rolling(page, name, "requests", total, held, self._minute, "minute"))
-        if bucket.tokens_minute:
-            total, held = bucket.tokens_minute, coming.tokens
-            minute.append(limits.rolling(page, name, "tokens", total, held, self._minute, "minute"))
-        denied = limits.fits(page, minute, {"requests": 1, "tokens": tokens})
-        if denied is not None:
-            until = denied.frees
-            seconds = (until - page.now.wall).total_seconds() if until else self._minute / 60
-            return Wait(max(seconds, 0.001), denied.reason)
+        totals: dict[Unit, int] = {"requests": bucket.requests_minute, "tokens": bucket.tokens_minute}
+        minute = [
+            limits.rolling(page, name, unit, total, coming.of(unit), self._minute, "minute")
+            for unit, total in totals.items()
+            if total
+        ]
+        if minute and (waiting := self._in_line(page, minute, name, owner, tokens, who)) is not None:
+            return waiting
         return Go(seats.take(page, name, bucket.servers, owner, tokens))
+
+    def _in_line(
+        self, page: Page, minute: list[Limit], name: str, owner: str, tokens: int, who: str
+    ) -> Wait | None:
+        """None: there is room for this one beside all that wait before it."""
+        late = max(_LATE, self._minute / 60)
+        before = queueing.ahead(page, name, who, late)
+        denied = limits.fits(page, minute, {"requests": 1, "tokens": tokens}, before)
+        if denied is None:
+            queueing.go(page, name, who)
+            return None
+        until = denied.frees
+        seconds = max((until - page.now.wall).total_seconds() if until else self._minute / 60, 0.001)
+        queueing.stand(page, name, who, owner, tokens, page.now.at + seconds, late)
+        return Wait(seconds, denied.reason)
 
     def _windows(self, page: Page, name: str) -> list[Window]:
         rows = page.run(
@@ -221,6 +244,3 @@ def _sleep(page: Page, bucket: str, wall: float | None, why: str) -> None:
         "INSERT OR REPLACE INTO asleep (bucket, since, until, wall, why) VALUES (?, ?, ?, ?, ?)",
         bucket, page.now.at, until, wall, why,
     )  # fmt: skip
-
-
-__all__ = ["Asleep", "Buckets", "Go", "Seat", "Sums", "Wait"]

@@ -4,7 +4,7 @@ plan let through (mission rows N2, N6–N8).
 Invariant: a choice holds a reservation and a place at its bucket; both end with `done`, whatever becomes of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from agentq.core.breaker import COUNTS, SLEEPS
 from agentq.core.budget import NANO, Denied
 from agentq.core.models import Bucket, Tier
 from agentq.core.pace import Thresholds
+from agentq.models.account import handed
 from agentq.models.breakers import Shut
 from agentq.models.buckets import Asleep
 from agentq.models.gate import Entry, Gate
@@ -22,12 +23,13 @@ SOON = 5.0  # s after which a tier is asked again that did not say when
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Start it at `server` ('': the agent's own). why: for people, '' for the first of its chain."""
+    """Start it at `server` ('': the agent's own). entry: its place at the bucket; None if its agent asks for one
+    before each request. why: for people, '' for the first of its chain."""
 
     tier: Tier
     server: str
     reservation: Reservation
-    entry: Entry
+    entry: Entry | None
     why: str = ""
 
 
@@ -57,6 +59,7 @@ class Chooser:
         thresholds: Thresholds,
         now: Callable[[], datetime],
         unusable: Callable[[Tier], str] = lambda _: "",
+        buckets: Mapping[str, Bucket] | None = None,
     ) -> None:
         self.ledger, self.gate, self._thresholds, self._now, self._unusable = (
             ledger,
@@ -65,6 +68,7 @@ class Chooser:
             now,
             unusable,
         )
+        self._buckets = buckets or {}
 
     def choose(self, chain: Sequence[Tier], want: Want) -> Chosen | Later | Over:
         """want: its bucket and tier are filled in."""
@@ -113,13 +117,26 @@ class Chooser:
             return entry.until, entry.reason
         return self._now() + timedelta(seconds=entry.seconds), entry.reason
 
+    def handed_over(self, chosen: Chosen) -> tuple[Chosen, str]:
+        """The choice for an agent that asks before each of its requests, and the account it asks."""
+        if chosen.entry is not None:
+            # Nothing was sent: a probe of a breaker goes back, to be used by the first request.
+            self.gate.leave(chosen.entry, "budget", sent=False)
+        name = chosen.tier.bucket
+        account = handed(
+            self.gate.buckets.book.path, chosen.tier, self._buckets.get(name) or Bucket(name), self.ledger.budgets,
+            self.gate.breakers.rules, chosen.reservation,
+        )  # fmt: skip
+        return replace(chosen, entry=None), account
+
     def done(
         self, chosen: Chosen, cause: str = "", *, sent: bool = True, resets_at: float = 0, retry_after: float = 0
     ) -> Sum:
         """The run is over. cause: of `drivers.base`; what is about the work and not about the model counts as an
         answer. What the run used."""
         counts = cause if cause in COUNTS | SLEEPS else ""
-        self.gate.leave(chosen.entry, counts, sent=sent, resets_at=resets_at, retry_after=retry_after)
+        if chosen.entry is not None:
+            self.gate.leave(chosen.entry, counts, sent=sent, resets_at=resets_at, retry_after=retry_after)
         return self.ledger.settle(chosen.reservation)
 
 

@@ -97,12 +97,13 @@ def rolling(page: Page, name: str, unit: Unit, total: int, held: int, length: fl
     return Limit(Line("bucket", name, unit, total, in_use, held, word), key, length)
 
 
-def fits(page: Page, limits: Sequence[Limit], wanted: Mapping[Unit, int]) -> Denied | None:
-    """What is in the way of `wanted`, and when that frees. A wish larger than a rolling limit waits until the
-    window is empty: it would never fit."""
+def fits(page: Page, limits: Sequence[Limit], wanted: Mapping[Unit, int], before: Sums = Sums()) -> Denied | None:
+    """What is in the way of `wanted` after those `before` it, and when that frees. A wish larger than a rolling
+    limit waits until the window is empty: it would never fit."""
     for limit in limits:
         line, amount = limit.line, wanted.get(limit.line.unit, 0)
-        denied = budget.check([line], {line.unit: min(amount, line.total) if limit.length else amount})
+        amount = (min(amount, line.total) if limit.length else amount) + before.of(line.unit)
+        denied = budget.check([line], {line.unit: amount})
         if denied is not None:
             return replace(denied, line=replace(line, frees=_frees(page, limit, denied.wanted)))
     return None

@@ -51,9 +51,10 @@ def route(
 
 def _consult(text: str, ask: Ask, timeout: float) -> opinion.Opinion | str:
     """The model's opinion, or why there is none."""
-    answer = _answer(ask, opinion.question(text), timeout)
-    if answer is None:
+    said = _ask(ask, opinion.question(text), timeout)
+    if not said:
         return f"the model that was asked did not answer in {timeout:g} s"
+    answer = said[0]
     if isinstance(answer, AgentqError):
         return f"the model could not be asked ({one_line(answer.message, 120)})"
     if isinstance(answer, BaseException):
@@ -67,10 +68,10 @@ def _consult(text: str, ask: Ask, timeout: float) -> opinion.Opinion | str:
         return f"the answer of the model that was asked cannot be used: {why}"
 
 
-def _answer(ask: Ask, prompt: str, timeout: float) -> str | BaseException | None:
-    """What `ask` returns or raises; None if it does neither in time. Its thread is then left behind, and ends with
-    the process at the latest: `ask` has limits of its own."""
-    said: list[str | BaseException] = []
+def _ask(ask: Ask, prompt: str, timeout: float) -> list[object]:
+    """What `ask` returns or raises, as the only item; [] if it does neither in time. Its thread is then left
+    behind and ends with the process at the latest: `ask` has limits of its own."""
+    said: list[object] = []
 
     def run() -> None:
         try:
@@ -81,4 +82,4 @@ def _answer(ask: Ask, prompt: str, timeout: float) -> str | BaseException | None
     thread = threading.Thread(target=run, name="agentq-route", daemon=True)
     thread.start()
     thread.join(timeout)
-    return said[0] if said else None
+    return list(said)

@@ -44,6 +44,10 @@ CREATE TABLE reserved (
 CREATE TABLE seats (
   id INTEGER PRIMARY KEY AUTOINCREMENT, bucket TEXT NOT NULL, server TEXT NOT NULL, owner TEXT NOT NULL,
   at REAL NOT NULL, tokens INTEGER NOT NULL, arrived INTEGER NOT NULL, prepaid INTEGER NOT NULL);
+-- Who waits for a place within the limits of a minute. due: when it was told to ask again.
+CREATE TABLE waiting (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, bucket TEXT NOT NULL, who TEXT NOT NULL, owner TEXT NOT NULL,
+  tokens INTEGER NOT NULL, due REAL NOT NULL, UNIQUE (bucket, who));
 CREATE TABLE servers (
   bucket TEXT NOT NULL, url TEXT NOT NULL, used REAL NOT NULL, failures INTEGER NOT NULL, until REAL NOT NULL,
   PRIMARY KEY (bucket, url)) WITHOUT ROWID;

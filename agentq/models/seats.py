@@ -4,7 +4,7 @@ Invariant: a request counts against a rolling limit from when it is admitted unt
 known to have it. So no window of the server's own holds more than the limit, however long the way there takes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentq.models import tally
@@ -71,16 +71,16 @@ def loads(page: Page, bucket: str) -> dict[str, int]:
     return dict(rows.fetchall())
 
 
-def sweep(page: Page, alive: Callable[[str], bool]) -> int:
-    """End the seats of dead processes, whose requests may have been sent; how many."""
-    rows = page.run("SELECT DISTINCT owner FROM seats").fetchall()
-    ended = 0
-    for owner in [row[0] for row in rows if not alive(row[0])]:
-        for (seat_id,) in page.run("SELECT id FROM seats WHERE owner = ?", owner).fetchall():
-            ended += leave(page, seat_id)
+def end(page: Page, owner: str) -> int:
+    """A process is dead: its requests may have been sent. How many seats that frees."""
+    found = page.run("SELECT id FROM seats WHERE owner = ?", owner).fetchall()
+    return sum(leave(page, seat_id) for (seat_id,) in found)
+
+
+def give_up(page: Page) -> None:
+    """Requests that nobody spoke of for long are taken to have arrived."""
     for (seat_id,) in page.run("SELECT id FROM seats WHERE NOT arrived AND at < ?", page.now.at - LOST).fetchall():
         arrive(page, seat_id)
-    return ended
 
 
 def judge(page: Page, bucket: str, server: str, cooldown: float, *, well: bool) -> None:
@@ -108,7 +108,7 @@ def _choose(page: Page, bucket: str, servers: Sequence[str]) -> str:
 
     def rank(url: str) -> tuple[float, int, float]:
         used, until = known.get(url, (0.0, 0.0))
-        return (until if until > page.now.at else 0.0, busy.get(url, 0), used)
+        return (until if until > page.now.at else 0.0, 0, used)
 
     chosen = min(servers, key=rank)
     page.run(

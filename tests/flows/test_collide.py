@@ -196,6 +196,7 @@ class Acting:
     """A driver whose agent is a function of the test: it gets the task and the tick."""
 
     name = "acting"
+    gated = False
 
     def __init__(self, act: Callable[[AgentTask, Any], None]) -> None:
         self.act = act

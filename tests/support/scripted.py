@@ -35,6 +35,7 @@ class Scripted:
     """Takes its turns from TURNS; an ordinary one when there is none. Its tasks are kept in TASKS."""
 
     name = "scripted"
+    gated = False
 
     def doctor(self) -> list[Finding]:
         return [Finding(True, "scripted")]
