@@ -275,6 +275,9 @@ def _work(base: Any, at_once: int | None, only: list[str], *, stream: bool = Fal
         render.work_report(report, len(base.store.read().queue.completed))
     if report.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
+    halted = [one["exit"] for one in report.ended if one.get("ended") == "interrupted" and one.get("why")]
+    if halted:
+        raise typer.Exit(halted[0])
     if any(one["exit"] not in (0, ExitCode.STALE) for one in report.ended):
         raise typer.Exit(ExitCode.VERIFY)
     if not report.ended:

@@ -1,66 +1,18 @@
-"""Whether a change leaves the tests as strong as they were: removed, skipped and weakened ones are found.
+"""Whether a change leaves the tests, and the settings that run them, as strong as they were.
 
-Two rules keep refactorings free. What moved is not gone: an assertion that stands elsewhere in the change counts
-as kept. What is at least as strong is not weaker: assertions are compared by how much they demand, not by their
-words.
+A file that cannot be read is said to be so, never taken for fine. Nothing is run; time grows with the size of the
+change, and a file has at most MAX_BYTES.
 """
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from agentq.core.tests_config import Rule, rules_of
-from agentq.core.tests_files import is_golden, is_run, is_test, reader_of
+from agentq.core.tests_compare import Comparison, Side, Version, Weakening
+from agentq.core.tests_files import is_golden, is_other, is_run, is_test, reader_of
 from agentq.core.tests_plain import read_plain
-from agentq.core.tests_shape import EXACT, MAX_BYTES, NOTHING, Case, Check, Shape, Unreadable, checks_of
-from agentq.core.text import clean, plural
-
-SAME_TEST = 0.5  # share of lines two tests have in common that are one test under two names
-MOVED = 0.5  # share of a removed test's lines that stand elsewhere
-MOST_PAIRS = 200_000
-TIGHT = 1.5e-6  # a tolerance up to this is that of floating point
-_STABLE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|\b\d[\w.]*\b")
-
-
-@dataclass(frozen=True)
-class Version:
-    """One path of a change. None: the file is not there on that side."""
-
-    path: str
-    old: bytes | None
-    new: bytes | None
-    link: bool = False
-
-
-@dataclass(frozen=True)
-class Weakening:
-    """`kind`: removed, skipped, weakened, unreadable or settings; `stops`: a person has to allow it, else it is
-    only worth showing. `line`: in the new file, or in the old one where `gone`."""
-
-    path: str
-    line: int
-    kind: str
-    text: str
-    stops: bool = True
-    gone: bool = False
-
-    def __str__(self) -> str:
-        place = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{clean(place)}{' before' if self.gone and self.line else ''}: {self.text}"
-
-
-@dataclass
-class _Side:
-    """The tests of one side of a change: (path, name) → test."""
-
-    cases: dict[tuple[str, str], Case] = field(default_factory=dict)
-    helpers: dict[str, Case] = field(default_factory=dict)
-    switches: dict[str, dict[str, int]] = field(default_factory=dict)
-    unread: dict[str, Unreadable] = field(default_factory=dict)
-
-    def checks(self, key: tuple[str, str]) -> list[Check]:
-        return checks_of(self.cases[key], self.helpers)
+from agentq.core.tests_settings import weaker_settings
+from agentq.core.tests_shape import MAX_BYTES, Shape, Unreadable
+from agentq.core.text import clean
 
 
 def review(versions: Sequence[Version], globs: Sequence[str], commands: Sequence[str] = ()) -> list[Weakening]:
@@ -68,14 +20,17 @@ def review(versions: Sequence[Version], globs: Sequence[str], commands: Sequence
     `commands`: those that verify."""
     tests = [one for one in versions if _is_test(one, globs)]
     old, new = _side(tests, "old", globs), _side(tests, "new", globs)
-    if plain := [path for path, error in old.unread.items() if not error.long]:  # by lines then, on both sides
+    plain = [path for path, error in old.unread.items() if not error.long]
+    if plain:  # by lines then, on both sides
+        plain += [one.path for one in tests if one.old is None and one.path in new.unread]
         old, new = _side(tests, "old", globs, plain), _side(tests, "new", globs, plain)
-    found = [*_unreadable(tests, old, new), *_Review(old, new).found()]
+    text = "not of its language as this Python knows it; compared by its lines alone"
+    found = [Weakening(path, 0, "unread", text, stops=False) for path in plain]
+    found += [*_unreadable(tests, old, new), *Comparison(old, new).found()]
     for one in versions:
         if one.old is not None:
-            found += _settings(one, commands)
-        if is_golden(one.path) and one.old is not None and one.new is not None:
-            found.append(Weakening(one.path, 0, "expected", "what is expected was written anew", stops=False))
+            found += _other(one, globs)
+    found += weaker_settings(versions, commands)
     return sorted(set(found), key=lambda one: (not one.stops, one.path, one.line, one.text))
 
 
@@ -83,8 +38,8 @@ def _is_test(one: Version, globs: Sequence[str]) -> bool:
     return any(data is not None and is_test(one.path, data, globs) for data in (one.old, one.new))
 
 
-def _side(versions: Iterable[Version], which: str, globs: Sequence[str], plain: Sequence[str] = ()) -> _Side:
-    side = _Side()
+def _side(versions: Iterable[Version], which: str, globs: Sequence[str], plain: Sequence[str] = ()) -> Side:
+    side = Side()
     for one in versions:
         data = one.old if which == "old" else None if one.link else one.new
         if data is None:
@@ -98,13 +53,8 @@ def _side(versions: Iterable[Version], which: str, globs: Sequence[str], plain: 
         side.helpers |= shape.helpers
         side.switches[one.path] = shape.switches
         for case in shape.cases.values():
-            kept = case if runs else _uncollected(case)
-            side.cases[one.path, case.name] = kept
+            side.cases[one.path, case.name] = case if runs else replace(case, collected=False)
     return side
-
-
-def _uncollected(case: Case) -> Case:
-    return replace(case, collected=False)
 
 
 def read(path: str, data: bytes, *, plain: bool = False) -> Shape:
@@ -125,7 +75,7 @@ def read(path: str, data: bytes, *, plain: bool = False) -> Shape:
         raise Unreadable("its brackets are too deep") from None
 
 
-def _unreadable(tests: Iterable[Version], old: _Side, new: _Side) -> Iterable[Weakening]:
+def _unreadable(tests: Iterable[Version], old: Side, new: Side) -> Iterable[Weakening]:
     for one in tests:
         error = new.unread.get(one.path)
         if error is None:
@@ -139,339 +89,12 @@ def _unreadable(tests: Iterable[Version], old: _Side, new: _Side) -> Iterable[We
         yield Weakening(one.path, error.line, "unreadable", text, stops=broke or (one.old is not None))
 
 
-def _settings(one: Version, commands: Sequence[str]) -> Iterable[Weakening]:
-    """What a change of a settings file switches off."""
-    before = rules_of(one.path, one.old or b"", commands)
-    if before is None:
-        return
-    after = rules_of(one.path, one.new or b"", commands) if not one.link else None
-    if after is None:
-        yield Weakening(one.path, 0, "settings", "it cannot be read any more")
-        return
-    known, texts = {rule.name: rule for rule in before}, {(rule.name, rule.text) for rule in before}
-    for rule in after:
-        if (rule.name, rule.text) in texts:
-            continue
-        if text := _lowered(rule, known.get(rule.name)):
-            yield Weakening(one.path, rule.line, "settings", clean(text), stops=not rule.notes)
-    names = {rule.name for rule in after}
-    for rule in before:
-        if rule.needed and rule.name not in names:
-            yield Weakening(one.path, rule.line, "settings", f"removed: {clean(rule.said)}", gone=True)
-
-
-def _lowered(rule: Rule, before: Rule | None) -> str:
-    """How a rule that is new or changed lowers the bar; '' if it does not."""
-    if rule.level is not None and before is not None and before.level is not None:
-        return f"{rule.name} lowered from {before.level:g} to {rule.level:g}" if rule.level < before.level else ""
-    if rule.narrows:
-        gone = [part for part in before.narrows if part not in rule.narrows] if before else []
-        return f"only these count now: {rule.said}" if before is None or gone else ""
-    if rule.loosens:
-        return rule.said
-    return f"changed: {before.said}" if rule.needed and before is not None else ""
-
-
-class _Review:
-    """One comparison of two sides."""
-
-    def __init__(self, old: _Side, new: _Side) -> None:
-        self.old, self.new = old, new
-        self.pairs: dict[tuple[str, str], tuple[str, str]] = {}
-        self.out: list[Weakening] = []
-        self._pair()
-        self.gone = self._counted(old) - self._counted(new)
-        self.rows = self._rows(old) - self._rows(new)
-        self.grown = self._rows(new) - self._rows(old)
-        self.lines = {line for key, case in new.cases.items() if case.collected for line in case.lines}
-        self.lines |= {line for helper in new.helpers.values() for line in helper.lines}
-        self.stable = Counter(
-            (key, _STABLE.sub("_", line)) for key, case in new.cases.items() for line in case.lines
-        )
-
-    def found(self) -> list[Weakening]:
-        for key, twin in self.pairs.items():
-            self._compare(key, twin)
-        lost = [key for key in self.old.cases if key not in self.pairs and not self._moved(key)]
-        self._removed([key for key in lost if self.old.cases[key].collected])
-        self._switched()
-        return self.out
-
-    def _say(self, key: tuple[str, str], case: Case, kind: str, text: str, *, stops: bool = True) -> None:
-        self.out.append(Weakening(key[0], case.line, kind, f"{_name(case)} {clean(text)}", stops))
-
-    # ------------------------------------------------------------ which test is which
-
-    def _pair(self) -> None:
-        old, new = self.old.cases, self.new.cases
-        self.pairs = {key: key for key in old if key in new}
-        for same in (lambda case: case.short, lambda case: case.lines):
-            self._pair_by(same)
-        self._pair_alike()
-
-    def _left(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        taken = set(self.pairs.values())
-        return (
-            [key for key in self.old.cases if key not in self.pairs],
-            [key for key in self.new.cases if key not in taken],
-        )
-
-    def _pair_by(self, same: object) -> None:
-        assert callable(same)
-        left, free = self._left()
-        known: dict[object, list[tuple[str, str]]] = defaultdict(list)
-        for key in free:
-            if what := same(self.new.cases[key]):
-                known[what].append(key)
-        for key in left:
-            choices = known.get(same(self.old.cases[key])) or []
-            if choices:
-                best = max(choices, key=lambda other: (other[0] == key[0], self._alike(key, other)))
-                choices.remove(best)
-                self.pairs[key] = best
-
-    def _pair_alike(self) -> None:
-        """Renamed and changed: the most similar ones first."""
-        left, free = self._left()
-        if len(left) * len(free) > MOST_PAIRS:
-            free = [other for other in free if other[0] in {path for path, _ in left}]
-        if len(left) * len(free) > MOST_PAIRS:
-            return
-        scored = [(self._alike(a, b), a[0] == b[0], a, b) for a in left for b in free]
-        taken = set()
-        for score, _, key, twin in sorted(scored, key=lambda one: one[:2], reverse=True):
-            if score >= SAME_TEST and key not in self.pairs and twin not in taken:
-                self.pairs[key] = twin
-                taken.add(twin)
-
-    def _alike(self, key: tuple[str, str], other: tuple[str, str]) -> float:
-        a, b = set(self.old.cases[key].lines), set(self.new.cases[other].lines)
-        return len(a & b) / len(a | b) if a | b else 0.0
-
-    # ------------------------------------------------------------ what is gone
-
-    @staticmethod
-    def _counted(side: _Side) -> Counter[str]:
-        """How often each assertion stands on a side, where it counts."""
-        found: Counter[str] = Counter()
-        for case in (*side.cases.values(), *side.helpers.values()):
-            if case.collected:
-                found.update(check.text for check in case.checks if check.rank)
-        return found
-
-    @staticmethod
-    def _rows(side: _Side) -> Counter[str]:
-        return Counter(row for case in side.cases.values() if case.collected for row in case.values or ())
-
-    def _moved(self, key: tuple[str, str]) -> bool:
-        """Whether what a test said and checked stands elsewhere: split, merged into another, made a row."""
-        case = self.old.cases[key]
-        checks = [check for check in case.checks if check.rank]
-        if not case.lines:
-            return True
-        kept = sum(line in self.lines for line in case.lines) / len(case.lines)
-        if checks and kept >= MOVED and not any(self.gone[check.text] for check in checks):
-            return True
-        return self._became_a_row(case)
-
-    def _became_a_row(self, case: Case) -> bool:
-        """Whether a test that runs with rows says the same but for the values, and has a row more for it."""
-        wanted = {_STABLE.sub("_", line) for line in case.lines}
-        names = len(wanted)
-        for key, other in self.new.cases.items():
-            rows = other.values or ()
-            fresh = [row for row in rows if self.grown[row] > 0]
-            if len(rows) < 2 or not fresh or not other.checks:
-                continue
-            alike = sum(_similar(line, other.lines) for line in wanted)
-            if names and alike / names >= 0.6:
-                self.grown[fresh[0]] -= 1
-                return True
-            _ = key
-        return False
-
-    def _removed(self, lost: Sequence[tuple[str, str]]) -> None:
-        by_path: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for key in lost:
-            by_path[key[0]].append(key)
-        for path, keys in by_path.items():
-            cases = [self.old.cases[key] for key in keys]
-            names = ", ".join(_name(case) for case in cases[:3])
-            more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
-            left = any(other == path for other, _ in self.new.cases)
-            what = "removed" if left else "removed all of it:"
-            text = f"{what} {plural(len(cases), 'test')}{':' if left else ''} {names}{more}"
-            self.out.append(Weakening(path, cases[0].line, "removed", text, gone=True))
-
-    # ------------------------------------------------------------ what is weaker
-
-    def _compare(self, key: tuple[str, str], twin: tuple[str, str]) -> None:
-        old, new = self.old.cases[key], self.new.cases[twin]
-        if old.collected and not new.collected:
-            self._say(twin, new, "removed", "is not found by the test runner any more")
-            return
-        self._skipped(twin, old, new)
-        self._fewer_rows(twin, old, new)
-        before, after = self.old.checks(key), self.new.checks(twin)
-        self._weaker(twin, new, before, after)
-        if new.mocks > old.mocks:
-            self._say(twin, new, "mocked", "replaces more by stand-ins than before", stops=False)
-        if new.waits > old.waits > 0:
-            self._say(twin, new, "waits", f"waits longer: {old.waits:g} → {new.waits:g}", stops=False)
-
-    def _skipped(self, twin: tuple[str, str], old: Case, new: Case) -> None:
-        fresh = Counter(new.skips) - Counter(old.skips)
-        if not fresh:
-            return
-        first = next(iter(fresh))
-        if len(new.skips) > len(old.skips) or not re.search(r"if|If|Unless", first):
-            self._say(twin, new, "skipped", f"is skipped now: {first}")
+def _other(one: Version, globs: Sequence[str]) -> Iterable[Weakening]:
+    """Test files that no reader here knows, and files with what tests expect."""
+    if is_other(one.path, globs):
+        if one.new is None or one.link or not one.new.strip():
+            yield Weakening(one.path, 0, "removed", "removed a test file")
         else:
-            self._say(twin, new, "skipped", f"is skipped on another condition: {first}", stops=False)
-
-    def _fewer_rows(self, twin: tuple[str, str], old: Case, new: Case) -> None:
-        if not old.values:
-            return
-        if new.values is None:
-            self._say(twin, new, "rows", "runs with rows that cannot be counted any more", stops=False)
-            return
-        gone = [row for row in old.values if row not in new.values and self.rows[row] > 0]
-        fewer = len(old.values) - len(new.values)
-        if fewer > 0 and gone:
-            self._say(
-                twin,
-                new,
-                "weakened",
-                f"lost {min(fewer, len(gone))} of its {len(old.values)} rows: {_cut(gone[0])}",
-            )
-        marked = sum("skip" in row or "xfail" in row for row in new.values)
-        if marked > sum("skip" in row or "xfail" in row for row in old.values):
-            self._say(twin, new, "skipped", "skips rows it ran before")
-
-    def _weaker(self, twin: tuple[str, str], case: Case, before: list[Check], after: list[Check]) -> None:
-        missing, added = _difference(before, after)
-        missing = self._looser(twin, case, missing, added)
-        # What went elsewhere in the change is not missing here.
-        missing = [check for check in missing if check.rank == NOTHING or self.gone[check.text] > 0]
-        real = [check for check in missing if check.rank]
-        self._dropped(twin, case, real, added, len(before), len(case.values or ()))
-        settled = [check for check in before if check.rank]
-        if settled and any(not check.conditional for check in settled):
-            left = [check for check in after if check.rank]
-            if left and all(check.conditional for check in left):
-                self._say(twin, case, "weakened", "checks only on a condition now")
-
-    def _looser(self, twin: tuple[str, str], case: Case, missing: list[Check], added: list[Check]) -> list[Check]:
-        """Say which checks are the same but for a tolerance; returns the others. Takes them out of `added`, too."""
-        left = []
-        for check in missing:
-            same = next((one for one in added if check.core and one.core == check.core and one.rank), None)
-            if same is None or (same.slack <= check.slack and same.rank < check.rank):
-                left.append(check)
-                continue
-            added.remove(same)
-            if same.slack > check.slack * 1.0001:
-                tight = same.slack <= TIGHT
-                self._say(twin, case, "weakened", f"is looser: {_was(check, same)}", stops=not tight)
-            elif same.rank < check.rank - 1:
-                self._say(twin, case, "weakened", f"demands less: {_was(check, same)}")
-        return left
-
-    def _dropped(
-        self, twin: tuple[str, str], case: Case, missing: list[Check], added: list[Check], total: int, rows: int
-    ) -> None:
-        subjects = {check.subject for check in missing if check.subject}
-        strong = sorted(missing, key=lambda one: -one.rank)
-        room: list[Check] = []
-        for check in sorted(added, key=lambda one: -_rank(one, subjects)):
-            if check.rank:
-                room += [check] * min(check.weight * max(1, rows), len(strong) + 1)
-        room.sort(key=lambda one: -_rank(one, subjects))
-        for check, other in zip(strong, room, strict=False):
-            self.gone[check.text] -= 1
-            if _is_less(check, other, subjects):
-                self._say(twin, replace(case, line=other.line), "weakened", f"demands less: {_was(check, other)}")
-                return
-        if len(strong) > len(room):
-            always = next((one for one in added if not one.rank), None)
-            lost = strong[len(room) :]
-            for check in lost:
-                self.gone[check.text] -= 1
-            if always is not None:
-                self._say(twin, case, "weakened", f"checks nothing there any more: {_was(lost[0], always)}")
-            else:
-                text = f"lost {len(lost)} of its {plural(total, 'assertion')}: {_cut(lost[0].text)}"
-                self._say(twin, case, "weakened", text)
-
-    # ------------------------------------------------------------ what leaves tests out
-
-    def _switched(self) -> None:
-        seen = {text for switches in self.old.switches.values() for text in switches}
-        for path, switches in self.new.switches.items():
-            fresh = path not in self.old.switches
-            for text, line in switches.items():
-                # A new file may skip itself; what reaches beyond it may not.
-                if text not in seen and not (fresh and "the whole file" in text):
-                    self.out.append(Weakening(path, line, "skipped", clean(text)))
-
-
-def _difference(before: list[Check], after: list[Check]) -> tuple[list[Check], list[Check]]:
-    """(checks that are missing, checks that are new), by their words and whether they count."""
-    had, have = Counter(_same(one) for one in before), Counter(_same(one) for one in after)
-    gone, fresh = had - have, have - had
-    return _take(before, gone), _take(after, fresh)
-
-
-def _same(check: Check) -> tuple[str, bool]:
-    return check.text, bool(check.rank)
-
-
-def _take(checks: list[Check], counts: Counter[tuple[str, bool]]) -> list[Check]:
-    found = []
-    for check in checks:
-        if counts[_same(check)] > 0:
-            counts[_same(check)] -= 1
-            found.append(check)
-    return found
-
-
-def _rank(check: Check, subjects: set[str]) -> int:
-    """`not x` is as good as any check of x that it contradicts."""
-    return 5 if check.negated and check.subject in subjects else check.rank
-
-
-def _is_less(check: Check, other: Check, subjects: set[str]) -> bool:
-    """Whether `other` demands less than the `check` whose place it takes. Nearly equal is as good as equal, and
-    ways to say that something is false or empty are equals."""
-    if check.negated and (other.negated or (check.rank < EXACT and other.subject == check.subject)):
-        return False
-    floor = check.rank - 1 if check.rank == EXACT else check.rank
-    return _rank(other, subjects) < floor
-
-
-def _similar(line: str, others: Sequence[str]) -> bool:
-    words = set(re.findall(r"\w+", line)) - {"_"}
-    return (
-        any(len(words & set(re.findall(r"\w+", other))) >= 0.6 * len(words) for other in others) if words else True
-    )
-
-
-def _was(before: Check, after: Check) -> str:
-    return f"was {_cut(before.text)!r}, now {_cut(after.text)!r}"
-
-
-def _cut(text: str) -> str:
-    flat = " ".join(clean(text).split())
-    return flat if len(flat) <= 90 else f"{flat[:89]}…"
-
-
-def _name(case: Case) -> str:
-    return _cut(case.name)
-
-
-def grouped(found: Sequence[Weakening]) -> Mapping[str, list[Weakening]]:
-    """By path, in the order given."""
-    out: dict[str, list[Weakening]] = defaultdict(list)
-    for one in found:
-        out[one.path].append(one)
-    return out
+            yield Weakening(one.path, 0, "unread", "nothing here reads tests of this kind", stops=False)
+    elif is_golden(one.path) and one.new is not None:
+        yield Weakening(one.path, 0, "expected", "what is expected was written anew", stops=False)

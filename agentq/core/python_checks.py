@@ -1,9 +1,10 @@
 """One assertion in Python: its normal form, and how much it demands.
 
-`self.assertEqual(a, b)` and `assert a == b` are the same check, so that moving from one to the other changes nothing.
+`self.assertEqual(a, b)` and `assert a == b` are the same check: moving from one to the other changes nothing.
 """
 
 import ast
+import re
 
 from agentq.core.tests_shape import EXACT, HARDLY, NEARLY, NOTHING, PARTLY, WEAK, Check
 
@@ -13,16 +14,19 @@ _COMPARED = {
     "assertGreater": ast.Gt, "assertGreaterEqual": ast.GtE, "assertLess": ast.Lt, "assertLessEqual": ast.LtE,
     "assertListEqual": ast.Eq, "assertDictEqual": ast.Eq, "assertSetEqual": ast.Eq, "assertTupleEqual": ast.Eq,
     "assertMultiLineEqual": ast.Eq, "assertSequenceEqual": ast.Eq, "assert_equal": ast.Eq, "assert_in": ast.In,
+    "assert_not_in": ast.NotIn, "assert_not_equal": ast.NotEq, "assert_is": ast.Is, "assertItemsEqual": ast.Eq,
     "eq_": ast.Eq,
 }  # fmt: skip
 _TRUE = {"assertTrue", "assert_", "failUnless", "assert_true", "ok_", "assertFalse", "failIf", "assert_false"}
 _FALSE = {"assertFalse", "failIf", "assert_false"}
 _RAISES = {
     "raises", "assertRaises", "assertRaisesRegex", "assertRaisesMessage", "assertRaisesRegexp", "warns",
-    "assertWarns", "assertWarnsRegex", "deprecated_call", "assertLogs", "assertNoLogs", "RaisesGroup",
+    "assertWarns", "assertWarnsRegex", "assert_raises", "assert_raises_regexp",
+    "deprecated_call", "assertLogs", "assertNoLogs", "RaisesGroup",
 }  # fmt: skip
 _ANY_ERROR = {"Exception", "BaseException"}
 _MOCK_EXACT = ("called_once_with", "called_with", "not_called", "has_calls", "awaited_once_with", "awaited_with")
+_SELF = re.compile(r"\bself\.(?=\w)")
 _CONTAINERS = ast.List | ast.Tuple | ast.Set
 _BY_OPERATOR = {
     ast.Eq: EXACT, ast.Is: EXACT, ast.NotEq: WEAK, ast.IsNot: HARDLY, ast.In: PARTLY, ast.NotIn: PARTLY,
@@ -52,7 +56,7 @@ def called(node: ast.Call) -> list[Check] | None:
         return asserted(_at(ast.Call(ast.Name("isinstance"), args[:2], []), node))
     if name in ("assertAlmostEqual", "assertAlmostEquals") and len(args) >= 2:
         return [_near(node, _text(args[0]), _text(args[1]), _places(node))]
-    if name in ("fail", "xfail") and _text(node.func) in ("pytest.fail", "self.fail", "unittest.fail"):
+    if name in ("fail", "xfail") and _text(node.func) in ("pytest.fail", "fail", "unittest.fail"):
         return [Check(_text(node), PARTLY, node.lineno)]
     if name.startswith("assert_") and isinstance(node.func, ast.Attribute):
         rank = EXACT if name.endswith(_MOCK_EXACT) else WEAK if "called" in name or "awaited" in name else PARTLY
@@ -80,8 +84,28 @@ def raising(node: ast.expr) -> Check | None:
     core = f"raises {' or '.join(sorted(kinds)) or name}"
     return Check(
         _text(node), HARDLY if broad and not said else EXACT, node.lineno, core, 0.0 if said else 1.0,
-        " or ".join(sorted(kinds)),
+        " or ".join(sorted(kinds)), weight=2,  # it also says that nothing else was raised, or nothing at all
     )  # fmt: skip
+
+
+def truth(test: ast.expr) -> bool | None:
+    """What a condition is that never changes; None where it may."""
+    match test:
+        case ast.Constant(value=value):
+            return bool(value)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            inner = truth(operand)
+            return None if inner is None else not inner
+        case ast.List(elts=elts) | ast.Tuple(elts=elts) | ast.Set(elts=elts):
+            return bool(elts)
+        case ast.BoolOp(op=op, values=values):
+            known = [truth(value) for value in values]
+            decisive = isinstance(op, ast.Or)
+            if decisive in known:
+                return decisive
+            return None if None in known else not decisive
+        case _:
+            return None
 
 
 def _check(test: ast.expr) -> Check:
@@ -144,8 +168,8 @@ def _rank(test: ast.expr) -> tuple[int, bool]:
             return (min(WEAK, *(_rank(arg)[0] for arg in args)) if args else NOTHING), False
         case ast.Call(func=ast.Name(id="isinstance"), args=[_, ast.Name(id="object")]):
             return NOTHING, False
-        case ast.Call():
-            return PARTLY, False
+        case ast.Call(args=args, keywords=keywords):
+            return (PARTLY if args or keywords else WEAK), False
         case ast.Await(value=value) | ast.NamedExpr(value=value):
             return _rank(value)
         case _:
@@ -206,6 +230,6 @@ def _text(node: ast.AST) -> str:
         case ast.Name(id=name):
             return name
         case ast.Attribute(value=ast.Name(id=name), attr=attr):
-            return f"{name}.{attr}"
+            return attr if name == "self" else f"{name}.{attr}"
         case _:
-            return ast.unparse(node)
+            return _SELF.sub("", ast.unparse(node))

@@ -54,6 +54,18 @@ class Held(Reason):
 
 
 @dataclass(frozen=True)
+class NoModel(Reason):
+    """No model may be asked, or nothing may be spent: that is about the host, not about a spec."""
+
+    kind: ClassVar[str] = "no-model"
+    why: str
+
+    @property
+    def text(self) -> str:
+        return self.why
+
+
+@dataclass(frozen=True)
 class Attention(Reason):
     kind: ClassVar[str] = "attention"
     question: str

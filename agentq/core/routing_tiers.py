@@ -48,7 +48,7 @@ def explicit_chain(models: Models, kind: str) -> Chain:
     tiers = [name for name in models.routes.get(kind, ()) if name in models.tiers]
     if not tiers:
         raise UserError(
-            f"no tiers are set for {kind}", f'name them in agents/config.toml: [routes] {kind} = ["…"]'
+            f"no tiers are set for {kind}", f'name them in agents/config.toml: [route] {kind} = ["…"]'
         )
     found = sorted(tiers, key=lambda name: -models.tiers[name].strength)
     return tuple(found), [f"the strongest tier first, {found[0]}"]

@@ -109,7 +109,7 @@ class Sandbox:
 class Budget:
     """What agents may spend. What is reached stops the agent at once, with its work saved; 0 is no limit."""
 
-    day_dollars: Annotated[float, About("US dollars a day (UTC), of all repositories of this host.", 0, 1e9)] = 0
+    day_dollars: Annotated[float, About("US dollars a day (UTC), of this repository on this host.", 0, 1e9)] = 0
     spec_dollars: Annotated[float, About("US dollars for one spec, over all its attempts.", 0, 1e9)] = 0
     tokens: Annotated[
         Counts, About("Tokens of one run of an agent, by type of spec, without what caches hold.", 0, 1e12)

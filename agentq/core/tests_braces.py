@@ -15,6 +15,7 @@ _SKIPS = re.compile(r"@(Disabled|Ignore)\b|\[(Ignore|Explicit)\b|\bSkip=|#\[igno
 _INNER_SKIP = re.compile(
     r"^(t|b|s|suite)\.(Skip|Skipf|SkipNow)$|^(markTestSkipped|markTestIncomplete|assumeTrue|assumeFalse)$"
 )
+_EXIT = re.compile(r"\b(os\.Exit|process ?:: ?exit|System\.exit|exitProcess|exit|die)\(0?\)")
 _GO_FAIL = {"Error", "Errorf", "Fatal", "Fatalf", "Fail", "FailNow"}
 _ASSERT = re.compile(
     r"(assert|require|expect|verify|check|debug_assert|Assert|XCTAssert|fail|panic)\w*$", re.ASCII
@@ -135,12 +136,12 @@ class _Reader:
         if self._is_test(name, marks):
             self.shape.add_numbered(case)
             if self.language == "go":
-                for title, sub in self._subtests(name, begin + 1, stop):
+                for title, sub in self._subtests(begin + 1, stop):
                     self.shape.add_numbered(Case(f"{name} > {title}", sub, (f"{name} {title}",)))
         elif checks:
             self.shape.helpers[name] = case
-        if name == "TestMain" and re.search(r"os\.Exit\((0)\)", code.text(begin, end)):
-            self.shape.switches["TestMain ends the test run with os.Exit(0)"] = code.all[begin].line
+        if found := _EXIT.search(code.text(begin, end)):
+            self.shape.switches[f"{found[0]} in {name} ends the test run"] = code.all[begin].line
 
     def _is_test(self, name: str, marks: str) -> bool:
         if self.language == "go":
@@ -172,7 +173,7 @@ class _Reader:
             if _INNER_SKIP.match(full) or _INNER_SKIP.match(word):
                 yield full
 
-    def _subtests(self, name: str, start: int, end: int) -> Iterator[tuple[str, int]]:
+    def _subtests(self, start: int, end: int) -> Iterator[tuple[str, int]]:
         for at in range(start, end):
             if (
                 self.code.at(at) == "Run"
@@ -206,10 +207,8 @@ class _Reader:
     def _checks(self, start: int, end: int) -> Iterator[Check]:
         code, at = self.code, start
         while at < end:
-            if (
-                code.at(at) == "if"
-                and code.text(at + 1, at + 4) in ("(false)", "false {", "false{")
-                or (code.at(at) == "if" and code.at(at + 1) == "false")
+            if (code.at(at) == "if" and code.text(at + 1, at + 4) in ("(false)", "false {", "false{")) or (
+                code.at(at) == "if" and code.at(at + 1) == "false"
             ):
                 brace = next((i for i in range(at, min(at + 6, end)) if code.at(i) == "{"), 0)
                 at = code.partner[brace] + 1 if brace else at + 1

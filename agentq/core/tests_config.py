@@ -1,7 +1,7 @@
 """What settings files demand of tests, coverage, lint and types; and what in them lets tests out.
 
-Formats with a parser are read by it; of programs and pipelines single lines tell. Only what lowers the bar is a rule:
-an option that says nothing about it may change freely.
+Formats with a parser are read by it; of programs and pipelines single lines tell. Only what lowers the bar is a
+rule: an option that says nothing about it may change freely.
 """
 
 import configparser
@@ -65,8 +65,9 @@ _TOOLS = re.compile(
     r"|(?:npm|yarn|pnpm|bun)(?: run)? (?:test|lint|check|typecheck|ci)\b)"
 )
 _NEUTRAL = re.compile(
-    r"\|\|\s*(true|:|exit 0|echo)|;\s*(true|exit 0)\s*$|continue-on-error:\s*true|allow_failure:\s*true|\bif:\s*(\$\{\{\s*)?false"
-    r"|when:\s*never|--exit-zero|--passWithNoTests|passWithNoTests:\s*true|--no-verify|--collect-only|--deselect|--ignore[= ]"
+    r"\|\|\s*(true|:|exit 0|echo)|;\s*(true|exit 0)\s*$|continue-on-error:\s*true|allow_failure:\s*true"
+    r"|\bif:\s*(\$\{\{\s*)?false|when:\s*never|--exit-zero|--passWithNoTests|passWithNoTests:\s*true"
+    r"|--no-verify|--collect-only|--deselect|--ignore[= ]"
     r"|^\s*set \+e|testPathIgnorePatterns|ignore_outcome\s*=\s*true|sys\.exit\(0\)|os\._exit\("
 )
 _THRESHOLD = re.compile(
@@ -100,8 +101,8 @@ class Rule:
 
 
 def rules_of(path: str, data: bytes, commands: Sequence[str] = ()) -> list[Rule] | None:
-    """The rules of a settings file; None if it is none, or cannot be read. `commands`: those that verify; the files
-    that they name count, too."""
+    """The rules of a settings file; None if it is none, or cannot be read. `commands`: those that verify; the
+    files that they name count, too."""
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
         if _TOML.search(path):
@@ -235,8 +236,8 @@ def _options(key: str, value: Any, line: int) -> Iterator[Rule]:
             name == "-m" and given in ("pytest", "unittest", "build", "pip", "mypy")
         ):
             yield Rule(f"{key} {name} {given}", given, f"{key} has {name} {given}", line, loosens=True)
-        elif name == "-p" and given.startswith("no:"):
-            yield Rule(f"{key} -p {given}", given, f"{key} has -p {given}", line, loosens=True, notes=True)
+        elif name == "-p" and given:
+            yield Rule(f"{key} -p {given}", given, f"{key} has -p {given}", line, loosens=True)
         elif _NEEDED_OPTIONS.match(word):
             yield Rule(f"{key} {name}", name, f"{key} has {name}", line, needed=True)
 
@@ -287,17 +288,16 @@ def _line_rules(text: str, *, make: bool) -> Iterator[Rule]:
         if not line or _COMMENT.match(raw) or len(line) > 2000:
             continue
         silent = make and re.match(r"\t[@+]*-", raw) and _TOOLS.search(raw)
-        if silent or (found := _NEUTRAL.search(line)):
-            said = f"a failure is swallowed: {line[:100]}" if silent or found else ""
-            yield Rule(line, line, said, number, loosens=True)
+        if silent or _NEUTRAL.search(line):
+            yield Rule(line, line, f"a failure is swallowed: {line[:100]}", number, loosens=True)
         for tool in _TOOLS.finditer(line):
             runs.setdefault(tool[1], []).append(number)
         for level in _THRESHOLD.finditer(line):
-            yield Rule(f"{level[1]}", level[2], f"{level[1]} = {level[2]}", number, float(level[2]), needed=True)
-        for rule in _LINT_RULE.finditer(line):
-            yield from _lint_rule(rule[1], _GRADES[rule[2]], number)
+            yield Rule(level[1], level[2], f"{level[1]} = {level[2]}", number, float(level[2]), needed=True)
+        for lint in _LINT_RULE.finditer(line):
+            yield from _lint_rule(lint[1], _GRADES[lint[2]], number)
         if hook := _HOOK.match(raw):
             yield Rule(f"hook {hook[1]}", hook[1], f"the hook {hook[1]}", number, needed=True)
-    for tool, places in runs.items():
+    for name, places in runs.items():
         many = float(len(places))
-        yield Rule(f"runs of {tool}", str(many), f"'{tool}' runs", places[0], many, needed=True)
+        yield Rule(f"runs of {name}", str(many), f"'{name}' runs", places[0], many, needed=True)

@@ -20,6 +20,30 @@ _RUN = re.compile(
 _NEAR = re.compile(r"(^|/)(tests?|specs?|__tests__|e2e|cypress|testing|testsuite|t)/")
 _GOLDEN = re.compile(r"(^|/)(__snapshots__|snapshots?|goldens?|expected)/|\.(snap|ambr|golden|approved\.\w+)$")
 _RUST_TEST = re.compile(rb"#\[(\w+::)*(test|rstest|test_case)\b")
+_OTHERS = frozenset(
+    [
+        "sh",
+        "bash",
+        "bats",
+        "feature",
+        "ex",
+        "exs",
+        "erl",
+        "clj",
+        "cljs",
+        "hs",
+        "ml",
+        "pl",
+        "t",
+        "lua",
+        "dart",
+        "r",
+        "jl",
+        "vue",
+        "svelte",
+        "sql",
+    ]
+)
 _READERS: dict[str, Callable[[str], Shape]] = {
     **dict.fromkeys(("py", "pyi"), read_python),
     **dict.fromkeys(("js", "jsx", "ts", "tsx", "mjs", "cjs", "mts", "cts"), read_script),
@@ -44,6 +68,11 @@ def is_test(path: str, data: bytes, globs: Sequence[str]) -> bool:
     if path.endswith(".rs"):
         return bool(_RUST_TEST.search(data)) or bool(_NEAR.search(path))
     return is_run(path, globs) or bool(_NEAR.search(path))
+
+
+def is_other(path: str, globs: Sequence[str]) -> bool:
+    """Whether the project counts a file among its tests, in a language that nothing here reads."""
+    return path.rsplit(".", 1)[-1].lower() in _OTHERS and matches_any(tuple(globs), path)
 
 
 def is_golden(path: str) -> bool:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentq.core.python_checks import asserted, called, raising
+from agentq.core.python_checks import asserted, called, raising, truth
 from agentq.core.tests_shape import NOTHING, Case, Check, Shape, Unreadable
 
 _SKIPS = re.compile(
@@ -20,6 +20,9 @@ _HOOKS = re.compile(
     r"|generate_tests|runtest\w*|pyfunc_call|sessionfinish|report_teststatus|cmdline_main|load_initial_conftests"
     r"|exception_interact|assertrepr_compare|assertion_pass)"
 )
+_SELF = re.compile(r"\bself\.(?=\w)")
+_FAILS = re.compile(r"(pytest\.|unittest\.)?fail\(")
+_SETS_UP = re.compile(r"(asyncS|s)et_?[uU]p(Class|Module|TestData|_class|_module|_method|_function)?")
 _EXITS = ("os._exit", "sys.exit", "pytest.exit", "exit", "quit")
 _MOCKS = re.compile(r"(^|\.)(patch|patch\.\w+|MagicMock|Mock|AsyncMock|create_autospec|setattr|setitem)$")
 _BROAD = {"AssertionError", "Exception", "BaseException"}
@@ -83,7 +86,8 @@ class _Reader:
                 case ast.ClassDef():
                     self._class(one, scope, marks)
                 case ast.If(test=test, body=then, orelse=other):
-                    known = truth(test)
+                    # What only runs as a program is no business of a test run.
+                    known = False if "__name__" in _text(test) else truth(test)
                     branches = [*([] if known is False else [then]), *([] if known is True else [other])]
                     for branch in branches:
                         self._scope(branch, scope, marks, loose)
@@ -103,6 +107,8 @@ class _Reader:
             self._forget(_text(target), scope)
         if not scope:
             loose.append(one)
+            if isinstance(one, ast.Raise) and "SystemExit" in _text(one):
+                self.shape.switches[f"{_text(one)} ends the test run"] = one.lineno
             for call in (node for node in ast.walk(one) if isinstance(node, ast.Call)):
                 self._switch(call)
 
@@ -116,13 +122,13 @@ class _Reader:
                 yield from (skip for node in _elements(one.value) if (skip := _skip(node)))
             elif name == "__test__" and truth(one.value) is False:
                 yield "__test__ = False"
-            elif name.startswith("collect_ignore") and not scope:
+            elif name in ("collect_ignore", "collect_ignore_glob", "pytest_plugins") and not scope:
                 for node in _elements(one.value):
                     self.shape.switches[f"{name}: {_text(node)}"] = one.lineno
 
     def _switch(self, call: ast.Call) -> None:
         name = _text(call.func)
-        if name in _EXITS and name != "sys.exit":
+        if name in _EXITS:
             self.shape.switches[f"{_text(call)} ends the test run"] = call.lineno
         elif _SKIPS.search(name) and not re.search(r"(^|\.)mark\.", name) and "skip" in name.lower():
             self.shape.switches[f"{_text(call)[:80]} skips the whole file"] = call.lineno
@@ -130,7 +136,7 @@ class _Reader:
     def _forget(self, name: str, scope: tuple[str, ...]) -> None:
         short = name.rsplit(".", 1)
         known = self.shape.cases
-        for full in (" > ".join((*scope, name)), " > ".join((*scope, *short)), *(k for k in known if False)):
+        for full in (" > ".join((*scope, name)), " > ".join((*scope, *short))):
             known.pop(full, None)
         prefix = " > ".join((*scope, name)) + " > "
         for full in [one for one in known if one.startswith(prefix)]:
@@ -155,6 +161,7 @@ class _Reader:
                 self.shape.switches[f"{_text(node)} ends the test run"] = node.lineno
         own = tuple(skip for node in one.decorator_list if (skip := _skip(node)))
         lines = tuple(_lines(one.body))
+        body.calls += [arg.arg for arg in (*one.args.args, *one.args.kwonlyargs)]  # fixtures
         name = " > ".join((*scope, one.name))
         case = Case(
             name, one.lineno, lines, tuple(body.checks), (*skips, *own, *body.skips), self._values(one),
@@ -166,7 +173,8 @@ class _Reader:
             digest = " ".join(lines)
             self.shape.switches[f"the hook {one.name} decides which tests count: {digest}"] = one.lineno
         else:
-            if any("fixture" in _text(node) for node in one.decorator_list) and body.skips:
+            fixture = any("fixture" in _text(node) for node in one.decorator_list) or _SETS_UP.fullmatch(one.name)
+            if fixture and body.skips:
                 self.shape.switches[f"the fixture {one.name} skips tests: {body.skips[0]}"] = one.lineno
             self.shape.helpers[one.name] = case
 
@@ -265,7 +273,10 @@ def _try(one: ast.Try | ast.TryStar, state: _State, out: _Body) -> None:
     swallows = any(_broad(handler) and not _speaks(handler) for handler in one.handlers)
     _block(one.body, replace(state, swallowed=state.swallowed or swallows), out)
     for handler in one.handlers:
-        _block(handler.body, replace(state, conditional=True), out)
+        # A failure said here is what the exception itself would have been.
+        inner = replace(out, checks=[])
+        _block(handler.body, replace(state, conditional=True), inner)
+        out.checks += [check for check in inner.checks if not _FAILS.match(check.text)]
     _block(one.orelse, state, out)
     _block(one.finalbody, state, out)
 
@@ -335,26 +346,6 @@ def _times(rows: ast.expr) -> int:
 # ---------------------------------------------------------------- small things
 
 
-def truth(test: ast.expr) -> bool | None:
-    """What a condition is that never changes; None where it may."""
-    match test:
-        case ast.Constant(value=value):
-            return bool(value)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            inner = truth(operand)
-            return None if inner is None else not inner
-        case ast.List(elts=elts) | ast.Tuple(elts=elts) | ast.Set(elts=elts):
-            return bool(elts)
-        case ast.BoolOp(op=op, values=values):
-            known = [truth(value) for value in values]
-            decisive = isinstance(op, ast.Or)
-            if decisive in known:
-                return decisive
-            return None if None in known else not decisive
-        case _:
-            return None
-
-
 def _skip(node: ast.expr) -> str:
     """The mark that keeps a test from running, or ''."""
     func = node.func if isinstance(node, ast.Call) else node
@@ -370,7 +361,7 @@ def _elements(node: ast.expr) -> Sequence[ast.expr]:
 
 
 def _constant_lists(body: Sequence[ast.stmt]) -> dict[str, ast.expr]:
-    found = {}
+    found: dict[str, ast.expr] = {}
     for one in body:
         if isinstance(one, ast.Assign) and isinstance(one.value, ast.List | ast.Tuple | ast.Set):
             found |= {target.id: one.value for target in one.targets if isinstance(target, ast.Name)}
@@ -382,7 +373,7 @@ def _lines(body: Sequence[ast.stmt]) -> Iterable[str]:
     for one in body:
         if isinstance(one, ast.Pass) or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)):
             continue
-        yield from (line.strip() for line in _text(one).split("\n"))
+        yield from (_SELF.sub("", line.strip()) for line in _text(one).split("\n"))
 
 
 def _text(node: ast.AST) -> str:

@@ -23,6 +23,8 @@ def read_ruby(text: str) -> Shape:
     at = 0
     while at < len(lines):
         line = lines[at]
+        if re.match(r"\s*(exit!?|abort)\b", line):
+            shape.switches[f"{line.strip()} ends the test run"] = at + 1
         pad = len(line) - len(line.lstrip())
         while line.strip() and groups and groups[-1][0] >= pad:
             groups.pop()

@@ -1,4 +1,4 @@
-"""Programs of languages with brackets as tokens: strings, templates, comments and regular expressions are told apart.
+"""Programs of languages with brackets as tokens: strings, templates, comments, regular expressions, words, marks.
 
 Linear in the length of the text. A text whose brackets do not match is refused, never guessed at.
 """
@@ -14,6 +14,7 @@ _LINE_COMMENT = r"|(?P<comment>//[^\n]*|/\*.*?\*/)"
 _QUOTED = r'"(?:\\.|[^"\\\n])*"'
 _SINGLE = r"'(?:\\.|[^'\\\n])*'"
 _REGEX = re.compile(r"/(?![*/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/[a-z]*")
+_STRING = re.compile(f"{_QUOTED}|{_SINGLE}")
 _LEXERS = {
     "script": re.compile(rf"{_SPACE}{_LINE_COMMENT}|(?P<string>{_QUOTED}|{_SINGLE}){_REST}", re.DOTALL),
     "go": re.compile(rf"{_SPACE}{_LINE_COMMENT}|(?P<string>{_QUOTED}|`[^`]*`|{_SINGLE}){_REST}", re.DOTALL),
@@ -109,6 +110,8 @@ def _template_end(text: str, place: int) -> int:
             elif text.startswith("${", place):
                 stack.append("{")
                 place += 1
+        elif mark in "'\"" and (string := _STRING.match(text, place)):
+            place = string.end() - 1
         elif mark in "{`":
             stack.append(mark)
         elif mark == "}":

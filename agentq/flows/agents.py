@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from agentq.core.budget import Denied
 from agentq.core.lifecycle import Stage
 from agentq.core.models import Tier
 from agentq.core.text import one_line
@@ -31,7 +32,7 @@ from agentq.flows import brief, collide
 from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.services import Services, Thinking
 from agentq.flows.session import Session, shown
-from agentq.models.choose import Chosen, Over, failed
+from agentq.models.choose import Chosen, Over, failed, frees
 from agentq.models.ledger import Ledger, Want
 from agentq.trunk.mirror import Change
 
@@ -53,9 +54,9 @@ def run_agent(
         chosen = _choose(session, chain, stage)
         if not isinstance(chosen, Chosen):
             return replace(chosen, tokens=took.usage.total, cost=took.cost)
-        result = _once(session, _for(task, chosen, took, thinking), chosen)
+        result, spent = _once(session, _for(task, chosen, took, thinking), chosen)
         took.add(result, chosen.tier)
-        if not failed(result.cause):
+        if not failed(result.cause) and not (spent and frees(spent)):
             return replace(result, usage=took.usage, cost=took.cost, seconds=round(took.seconds, 1))
         session.say(
             "model-failed", stage=stage, tier=chosen.tier.name, cause=result.cause, text=result.summary,
@@ -100,8 +101,8 @@ def _for(task: AgentTask, chosen: Chosen, took: Took, thinking: Thinking) -> Age
     )  # fmt: skip
 
 
-def _once(session: Session, task: AgentTask, chosen: Chosen) -> AgentResult:
-    """One run of one agent; charged while it runs, and ended at once when a budget is used up."""
+def _once(session: Session, task: AgentTask, chosen: Chosen) -> tuple[AgentResult, Denied | None]:
+    """One run of one agent; charged while it runs, and ended at once when a budget is used up: which one."""
     services, tier = session.services, chosen.tier
     driver = services.thinking.driver(tier) or services.driver
     if driver.gated:
@@ -124,7 +125,7 @@ def _once(session: Session, task: AgentTask, chosen: Chosen) -> AgentResult:
     result: AgentResult | None = None
     try:
         with collide.watching(session) as tick:
-            result = driver.run(task, stop=lambda: services.stop() or bill.over or None, tick=tick, hear=hear)
+            result = driver.run(task, stop=lambda: services.stop() or bill.why or None, tick=tick, hear=hear)
     finally:
         if result is not None:
             bill.settle(result)
@@ -132,25 +133,29 @@ def _once(session: Session, task: AgentTask, chosen: Chosen) -> AgentResult:
             chosen, result.cause if result else "", resets_at=result.resets_at if result else 0
         )
     if result.outcome == "stopped" and bill.over and not services.stop():
-        result = replace(result, outcome="limit", cause="budget", summary=bill.over)
+        result = replace(result, outcome="limit", cause="budget", summary=bill.why)
     session.say(
         "agent-ended", stage=task.stage, outcome=result.outcome, summary=result.summary, cause=result.cause,
         seconds=round(result.seconds, 1), leftovers=result.leftovers, tokens=result.tokens, cost=result.cost,
         turns=result.turns, session=result.session, driver=tier.driver or services.config.agent.driver,
         tier=tier.name, denied=list(result.denied),
     )  # fmt: skip
-    return result
+    return result, bill.over if result.cause == "budget" else None
 
 
 @dataclass
 class Bill:
-    """Charges of one run. `over` says which budget is used up, once one is."""
+    """Charges of one run. `over`: the budget that is used up, once one is."""
 
     ledger: Ledger
     chosen: Chosen
-    over: str = ""
+    over: Denied | None = None
     usage: Usage = field(default_factory=Usage)
     cost: float = 0.0
+
+    @property
+    def why(self) -> str:
+        return f"over budget: {self.over.reason}" if self.over else ""
 
     def enter(self, event: UsedTokens) -> None:
         self._charge(event.usage, self.chosen.tier.price.of(event.usage), event.model)
@@ -173,8 +178,7 @@ class Bill:
             chosen.reservation, usage, chosen.tier.price, requests, model=model, seat=chosen.entry.seat,
             dollars=dollars,
         )  # fmt: skip
-        if left.stop is not None:
-            self.over = f"over budget: {left.stop.reason}"
+        self.over = left.stop or self.over
 
 
 def _choose(session: Session, chain: Sequence[Tier], stage: Stage) -> Chosen | Failed | Interrupted:
@@ -196,7 +200,12 @@ def _choose(session: Session, chain: Sequence[Tier], stage: Stage) -> Chosen | F
             return Interrupted(f"no model may be asked: {why}", hint, why="credentials")
         if services.config.pace.at_limit == "stop":
             hint = f"'agentq run {entry.id}' goes on then; [pace] at_limit = \"wait\" waits for it"
-            return Interrupted(f"no model is free before {found.until:%H:%M} UTC: {why}", hint, why="models")
+            said = (
+                f"nothing may be spent before {found.until:%H:%M} UTC: {why}"
+                if found.budget
+                else (f"no model is free before {found.until:%H:%M} UTC: {why}")
+            )
+            return Interrupted(said, hint, why="budget" if found.budget else "models")
         if why != told:
             session.say("model-awaited", stage=stage, until=f"{found.until:%Y-%m-%d %H:%M:%S}", text=why)
             told = why

@@ -233,7 +233,7 @@ def config_text(
     found: Trunk, told: Commands, variable: str, url: str, provider: str = "sqlite", tool: str = "", push: str = "",
     agent: str = "",
 ) -> str:  # fmt: skip
-    """A first agents/config.toml: what differs from the defaults, or matters. agent: the one installed here."""
+    """A first agents/config.toml: what differs from the defaults, or matters. agent: one that is there."""
     remote = [f"remote = {dump(found.remote)}"] if found.remote not in ("", "origin") else []
     rows = [("Prepares a fresh workspace.", "setup", told.setup)] if told.setup else []
     about = "Runs a spec's own tests" + ("; {files} becomes their paths." if "{files}" in told.test else ".")

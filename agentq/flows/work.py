@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agentq.core.board import Board
-from agentq.core.reasons import Reason
+from agentq.core.reasons import NoModel, Reason
 from agentq.core.schedule import Advice
 from agentq.errors import AgentqError, ExitCode
 from agentq.flows.advise import Situation
@@ -78,6 +78,7 @@ class Work:
     refused: dict[str, float] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
     blocked: Reason | None = None
+    halted: Reason | None = None
     pause: float = 0.0
     resume_at: float = 0.0
 
@@ -110,6 +111,9 @@ class Work:
 
     def _start_more(self, selector: selectors.BaseSelector) -> dict[str, Reason]:
         """Start what may start; returns why the others may not."""
+        if self.halted is not None:
+            self._tell_full(self.halted)
+            return {}
         now = time.monotonic()
         self.refused = {spec: due for spec, due in self.refused.items() if due > now}
         if now < self.resume_at:
@@ -219,6 +223,9 @@ class Work:
         if code in _OUTSIDE and error.get("retryable"):
             self._back_off(str(error.get("message")))
             return
+        if result.get("ended") == "interrupted" and result.get("why"):
+            # The next spec would be told the same.
+            self.halted = NoModel(str(result.get("problem", "")))
         if rc != ExitCode.OK or result.get("ended") == "declined":
             self.given_up.add(worker.spec)
         self.ended.append(result)

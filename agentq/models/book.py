@@ -193,7 +193,9 @@ class Book:
         if boot == self._boot:
             at = max(offset + mono, last)
         else:
-            at = last + max(0.0, stamp - told)
+            # Up to _TOLD seconds before the restart are not written down; no use may lie in the future.
+            (dated,) = connection.execute("SELECT COALESCE(MAX(at), 0) FROM tally").fetchone()
+            at = max(last + max(0.0, stamp - told), dated)
             offset = at - mono
         if write and (boot != self._boot or at - last >= _TOLD):
             connection.execute(

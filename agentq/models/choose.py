@@ -36,15 +36,16 @@ class Chosen:
 @dataclass(frozen=True, slots=True)
 class Later:
     """None may start now. until: when to ask again, None: a person has to do something first. reasons: one for
-    each tier, in the order they were asked."""
+    each tier, in the order they were asked. budget: the day's is used up, so no tier helps."""
 
     until: datetime | None
     reasons: tuple[str, ...]
+    budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """A budget of the spec or of the day has no room, whichever tier does it."""
+    """The budget of the spec has no room, whichever tier does it: a person decides."""
 
     denied: Denied
 
@@ -87,7 +88,7 @@ class Chooser:
                 soonest.append(self._now() + timedelta(seconds=left))
                 continue
             verdict = self._ask(tier, replace(want, bucket=tier.bucket, tier=tier.name), why)
-            if isinstance(verdict, Chosen | Over):
+            if isinstance(verdict, Chosen | Over | Later):
                 return verdict
             reasons.append(f"{tier.name}: {verdict[1]}")
             soonest += [verdict[0]] if verdict[0] else []
@@ -102,13 +103,16 @@ class Chooser:
         ]
         return min((max(1, line.total - line.in_use) / NANO for line in lines), default=0.0)
 
-    def _ask(self, tier: Tier, want: Want, why: str) -> Chosen | Over | tuple[datetime | None, str]:
+    def _ask(self, tier: Tier, want: Want, why: str) -> Chosen | Over | Later | tuple[datetime | None, str]:
         """The tier, or when to ask for it again and why not now."""
         reservation = self.ledger.reserve(want)
         if isinstance(reservation, Denied):
-            if reservation.line.scope != "bucket":
+            if not frees(reservation):
                 return Over(reservation)
-            return reservation.frees or self._now() + timedelta(seconds=SOON), reservation.reason
+            until = reservation.frees or self._now() + timedelta(seconds=SOON)
+            if reservation.line.scope == "day":
+                return Later(until, (reservation.reason,), budget=True)
+            return until, reservation.reason
         entry = self.gate.enter(tier, want.owner)
         if isinstance(entry, Entry):
             return Chosen(tier, entry.seat.server, reservation, entry, why)
@@ -138,6 +142,11 @@ class Chooser:
         if chosen.entry is not None:
             self.gate.leave(chosen.entry, counts, sent=sent, resets_at=resets_at, retry_after=retry_after)
         return self.ledger.settle(chosen.reservation)
+
+
+def frees(denied: Denied) -> bool:
+    """Whether a budget that is used up frees by itself, as that of a day or a bucket does."""
+    return denied.line.scope in ("day", "bucket")
 
 
 def failed(cause: str) -> bool:

@@ -108,7 +108,7 @@ def _choose(page: Page, bucket: str, servers: Sequence[str]) -> str:
 
     def rank(url: str) -> tuple[float, int, float]:
         used, until = known.get(url, (0.0, 0.0))
-        return (until if until > page.now.at else 0.0, 0, used)
+        return (until if until > page.now.at else 0.0, busy.get(url, 0), used)
 
     chosen = min(servers, key=rank)
     page.run(

@@ -190,6 +190,18 @@ def test_a_login_that_is_refused_asks_a_person(tmp_path: Path) -> None:
     assert report.ended == "landed"
 
 
+def test_work_starts_nothing_more_when_no_model_may_be_asked(tmp_path: Path) -> None:
+    project = build(tmp_path / "p")
+    for spec in ("beta", "gamma"):
+        project.add(spec, tests="none")
+    for _ in range(2):
+        TURNS.append(Turn([], works=False, ends={**FAILS, "cause": "auth", "status": 401}))
+    run(project)
+    done = project.agentq("work", "-n", "1", rc=4, env=_scripted({}))
+    assert "Nothing more may start: no model may be asked: " in done.stdout
+    assert [entry["id"] for entry in project.queue["ready"]] == ["beta", "gamma"]
+
+
 def test_a_key_that_is_not_there_leaves_a_tier_out(tmp_path: Path) -> None:
     project = build(tmp_path / "p", bucket='key_env = "AGENTQ_TEST_NO_SUCH_KEY"', estimate_hours=8)
     report, seen = run(project)
@@ -247,12 +259,22 @@ def test_a_day_has_one_budget_for_all_specs(tmp_path: Path) -> None:
     assert report.ended == "landed"
     project.add("beta", tests="none", estimate_hours=8)
     TURNS.append(Turn([used(4000)], patient=True))
-    report, _ = run(project, "beta")
-    assert (report.ended, report.why) == ("attention", "budget") and "day" in report.problem
+    report, _ = run(project, "beta", **{"pace.at_limit": "stop"})
+    # Tomorrow there is money again: nobody has to decide anything, and nothing is charged to the spec.
+    assert (report.ended, report.why) == (
+        "interrupted",
+        "budget",
+    ) and "nothing may be spent before 00:00" in report.problem
+    beta = project.entry("beta")
+    assert (
+        beta["array"] == "in_progress"
+        and not beta.get("attention")
+        and beta["stages"]["implement"]["cost"] == 0.04
+    )
     project.add("gamma", tests="none", estimate_hours=8)
     count = len(TASKS)
-    report, _ = run(project, "gamma")
-    assert (report.ended, report.why) == ("attention", "budget") and len(TASKS) == count
+    report, _ = run(project, "gamma", **{"pace.at_limit": "stop"})
+    assert (report.ended, report.why) == ("interrupted", "budget") and len(TASKS) == count
 
 
 def test_what_other_machines_spent_on_a_spec_counts(tmp_path: Path) -> None:
