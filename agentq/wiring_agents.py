@@ -4,12 +4,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentq import process
 from agentq.config import Config
 from agentq.core.text import did_you_mean
+from agentq.core.usage import Price
 from agentq.errors import UserError
 
 if TYPE_CHECKING:
-    from agentq.core.models import Tier
+    from collections.abc import Callable
+
+    from agentq.core.models import Bucket, Models, Tier
     from agentq.core.spec import Spec
     from agentq.drivers.base import AgentTask, Driver
     from agentq.drivers.runner import Wrap
@@ -52,7 +56,7 @@ def thinking(config: Config, root: Path, book: Path) -> "Thinking":
     from agentq.flows.services import Thinking
     from agentq.models.choose import plain
 
-    models = config.models or Models()
+    models, desk = config.models or Models(), chooser(config, book)
     _, alone = plain(config.agent.driver, config.agent.model)
 
     def route(entry: "Spec", text: str) -> "tuple[tuple[Tier, ...], str]":
@@ -62,21 +66,52 @@ def thinking(config: Config, root: Path, book: Path) -> "Thinking":
         from agentq.models import router
 
         hints = Hints(entry.files_modified, entry.depends_on, entry.estimate_hours or 0.0)
-        found = router.route(text, models, type=entry.type, kind=entry.kind, hints=hints)
+        ask = _ask(models, desk, key, root.name, entry) if models.asked else None
+        found = router.route(text, models, type=entry.type, kind=entry.kind, hints=hints, ask=ask)
         chain = tuple(models.tiers[name] for name in found.tiers) or (alone,)
         return chain, "; ".join(found.reasons)
+
+    def key(bucket: "Bucket") -> str:
+        return os.environ.get(bucket.key_env, "") if bucket.key_env else ""
 
     def chosen(tier: "Tier") -> "Driver | None":
         same = tier.driver in ("", config.agent.driver)
         return None if same else driver(config, tier.driver, (root / "mirror.git",))
 
-    return Thinking(
-        chooser(config, book),
-        models,
-        route,
-        chosen,
-        lambda bucket: os.environ.get(bucket.key_env, "") if bucket.key_env else "",
-    )
+    return Thinking(desk, models, route, chosen, key)
+
+
+def _ask(
+    models: "Models", desk: "Chooser", key: "Callable[[Bucket], str]", repo: str, entry: "Spec"
+) -> "Callable[[str], str]":
+    """Asks the router's own tiers, within all budgets and limits."""
+    from agentq.core.models import Bucket
+    from agentq.errors import ExternalError
+    from agentq.models.choose import Chosen
+    from agentq.models.ledger import Want
+
+    def ask(prompt: str) -> str:
+        from agentq.agent.failure import ApiError
+        from agentq.agent.question import answer
+
+        owner = process.identity(os.getpid()) or ""
+        want = Want(repo, entry.id, "route", "route", "", "", owner, requests=1)
+        found = desk.choose([models.tiers[name] for name in models.asked], want)
+        if not isinstance(found, Chosen) or found.entry is None:
+            raise ExternalError("no model is free for a question")
+        tier, bucket = found.tier, models.buckets.get(found.tier.bucket) or Bucket(found.tier.bucket)
+        cause, resets_at = "", 0.0
+        try:
+            text, usage = answer(prompt, tier.model, found.server, key(bucket), tier.price)
+            desk.ledger.charge(found.reservation, usage, tier.price, model=tier.model, seat=found.entry.seat)
+            return text
+        except ApiError as error:
+            cause, resets_at = error.cause, error.resets_at
+            raise ExternalError(error.message) from None
+        finally:
+            desk.done(found, cause, resets_at=resets_at)
+
+    return ask
 
 
 _DRIVERS = {
@@ -98,7 +133,10 @@ def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "
     wrap = _walls(config, readable)
     if made is CommandDriver:
         return CommandDriver(config.agent.command, config.agent.env, wrap=wrap)
-    chosen: Any = made()
+    if name == "builtin":
+        chosen: Any = _builtin(config, made)
+    else:
+        chosen = made()
     return chosen if hasattr(chosen, "run") else AgentProgram(chosen, config.agent.env, wrap=wrap)
 
 
@@ -107,6 +145,19 @@ def unwalled(config: Config) -> str:
     from agentq.sandbox import find
 
     return "" if config.sandbox.use == "off" else find(config.sandbox.use).warning  # type: ignore[arg-type]
+
+
+def _builtin(config: Config, made: Any) -> Any:
+    """The built-in agent knows prices and walls: its tools are in the sandbox, it itself is not."""
+    tiers = list(config.models.tiers.values()) if config.models else []
+    folders = {
+        name: tuple(Path(one).expanduser() for one in getattr(config.sandbox, name))
+        for name in ("writable", "readable")
+    }
+    return made(
+        price=lambda brain: next((tier.price for tier in tiers if tier.model == brain.model), Price()),
+        sandbox=config.sandbox.use, **folders,
+    )  # fmt: skip
 
 
 def _load(place: str) -> Any:

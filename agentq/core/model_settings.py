@@ -73,6 +73,9 @@ class RouteRow:
     research: Annotated[Texts, About("Reading and finding out.")] = ()
     bulk: Annotated[Texts, About("Much of the same.")] = ()
     hard_review: Annotated[Texts, About("The hardest reviews; never by itself, never a fallback.")] = ()
+    router: Annotated[
+        Texts, About("Tiers to ask which kind a text is, when words do not tell; empty: nobody is asked.")
+    ] = ()
     default: Annotated[
         Texts, About("Every kind that names none, but hard_review; without [route] all tiers, as they stand.")
     ] = ()
@@ -113,7 +116,8 @@ def read(data: Mapping[str, Any], lines: Lines, file: str) -> Models:
         if not row["model"]:
             place.refuse(("tier", name), "it names no model", 'write model = "name"')
         tiers[name] = _tier(name, row)
-    return Models(buckets, tiers, _routes(data.get("route", {}), tiers, place))
+    routes = _routes(data.get("route", {}), tiers, place)
+    return Models(buckets, tiers, routes, asked=routes.pop("router", ()))
 
 
 def _named(data: Mapping[str, Any], section: str, place: _Place) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -178,7 +182,7 @@ def _routes(values: Any, tiers: Mapping[str, Tier], place: _Place) -> dict[str, 
             if name not in tiers:
                 hint = did_you_mean(name, tiers) or f"name one of: {', '.join(tiers) or 'none is there'}"
                 place.refuse(("route", written.get(key, key)), f"there is no tier '{clean(name)}'", hint)
-    default = row.pop("default") or (() if values else tuple(tiers))
+    default = row.pop("default") or (() if values.keys() - {"router"} else tuple(tiers))
     rest = {kind: default for kind in KINDS if kind != "hard-review" and default}
     return rest | {key.replace("_", "-"): names for key, names in row.items() if names}
 
@@ -191,7 +195,8 @@ def shown(models: Models) -> list[tuple[str, str]]:
     for tier in models.tiers.values():
         values = {k: getattr(tier, k, None) if hasattr(tier, k) else getattr(tier.price, k) for k in _ROWS["tier"]}
         found += _differing("tier", tier.name, values)
-    return found + [(f"route.{kind}", dump(list(names))) for kind, names in models.routes.items()]
+    routes = {**models.routes, **({"router": models.asked} if models.asked else {})}
+    return found + [(f"route.{kind}", dump(list(names))) for kind, names in routes.items()]
 
 
 def _differing(section: str, name: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:

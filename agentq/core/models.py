@@ -51,9 +51,10 @@ class Tier:
 @dataclass(frozen=True)
 class Models:
     """routes: kind of work -> its tiers, best first; the fallback chain of that kind. explicit: kinds and tiers
-    that are used only when somebody names them (row N6, hard review)."""
+    that are used only when somebody names them (row N6, hard review). asked: tiers the router may ask."""
 
     buckets: Mapping[str, Bucket] = field(default_factory=dict)
     tiers: Mapping[str, Tier] = field(default_factory=dict)
     routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     explicit: tuple[str, ...] = ("hard-review",)
+    asked: tuple[str, ...] = ()

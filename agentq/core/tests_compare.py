@@ -9,16 +9,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
-from agentq.core.tests_shape import EXACT, NOTHING, PARTLY, Case, Check, Unreadable, checks_of
+from agentq.core.tests_difference import common, deeds, difference, is_less, rank_beside, similar, words
+from agentq.core.tests_shape import NOTHING, PARTLY, Case, Check, Unreadable, checks_of
 from agentq.core.text import clean, plural
 
 SAME_TEST = 0.6  # share of words that two tests have in common which are one test under two names
 MOVED = 0.5  # share of a removed test's lines that stand elsewhere
+REPLACED = 0.8  # share of a removed test's words that new tests say, too
 MOST_PAIRS = 40_000
 TIGHT = 1.5e-6  # a tolerance up to this is that of floating point
-_ASSERTS = re.compile(r"assert|expect|should|\braises\b", re.IGNORECASE)
 _STABLE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|\b\d[\w.]*\b")
 
 
@@ -91,6 +91,7 @@ class Comparison:
         for key, twin in self.pairs.items():
             self._compare(key, twin)
         lost = [key for key in self.old.cases if key not in self.pairs and not self._moved(key)]
+        lost = self._not_replaced(lost)
         self._removed([key for key in lost if self.old.cases[key].collected])
         self._switched()
         return self.out
@@ -145,8 +146,8 @@ class Comparison:
         """The share of words that two tests have in common, each as often as it stands there; or that of what they
         do without their assertions, if it is less: many tests check alike."""
         a, b = self.old.cases[key].lines, self.new.cases[other].lines
-        done = _common(_words(_deeds(a)), _words(_deeds(b))) if _deeds(a) else 1.0
-        return min(_common(_words(a), _words(b)), done)
+        done = common(words(deeds(a)), words(deeds(b))) if deeds(a) else 1.0
+        return min(common(words(a), words(b)), done)
 
     # ------------------------------------------------------------ what is gone
 
@@ -168,7 +169,7 @@ class Comparison:
         checks = [check for check in case.checks if check.rank]
         if not case.lines:
             return True
-        done = _deeds(case.lines) or case.lines
+        done = deeds(case.lines) or case.lines
         kept = sum(line in self.lines for line in done) / len(done)
         if checks and kept >= MOVED and not any(self.gone[check.text] for check in checks):
             return True
@@ -182,11 +183,35 @@ class Comparison:
             fresh = [row for row in rows if self.grown[row] > 0]
             if len(rows) < 2 or not fresh or not other.checks:
                 continue
-            alike = sum(_similar(line, other.lines) for line in wanted)
+            alike = sum(similar(line, other.lines) for line in wanted)
             if alike >= 0.6 * len(wanted):
                 self.grown[fresh[0]] -= 1
                 return True
         return False
+
+    def _not_replaced(self, lost: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of the removed tests that no new ones stand for: by the same words, with as many assertions."""
+        taken = set(self.pairs.values())
+        fresh = [
+            key for key, case in self.new.cases.items() if key not in taken and case.collected and not case.skips
+        ]
+        said = {word for key in fresh for word in words(self.new.cases[key].lines)}
+        room = sum(self._weight(key) for key in fresh)
+        left = []
+        for key in lost:
+            case = self.old.cases[key]
+            its = set(words(case.lines))
+            needed = sum(check.rank >= PARTLY for check in self.old.checks(key))
+            if 0 < needed <= room and len(its & said) >= REPLACED * len(its):
+                room -= needed
+                self._say(key, case, "replaced", "was replaced by other tests", stops=False)
+            else:
+                left.append(key)
+        return left
+
+    def _weight(self, key: tuple[str, str]) -> int:
+        rows = max(1, len(self.new.cases[key].values or ()))
+        return rows * sum(check.weight for check in self.new.checks(key) if check.rank >= PARTLY)
 
     def _removed(self, lost: Sequence[tuple[str, str]]) -> None:
         by_path: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -246,7 +271,7 @@ class Comparison:
             self._say(twin, new, "skipped", "skips rows it ran before")
 
     def _weaker(self, twin: tuple[str, str], case: Case, before: list[Check], after: list[Check]) -> None:
-        missing, added = _difference(before, after)
+        missing, added = difference(before, after)
         missing = self._looser(twin, case, missing, added)
         # What went elsewhere in the change is not missing here.
         missing = [check for check in missing if check.rank == NOTHING or self.gone[check.text] > 0]
@@ -280,13 +305,13 @@ class Comparison:
         subjects = {check.subject for check in missing if check.subject}
         strong = sorted(missing, key=lambda one: -one.rank)
         room: list[Check] = []
-        for check in sorted(added, key=lambda one: -_rank(one, subjects)):
+        for check in sorted(added, key=lambda one: -rank_beside(one, subjects)):
             if check.rank:
                 room += [check] * min(check.weight * max(1, rows), len(strong) + 1)
-        room.sort(key=lambda one: -_rank(one, subjects))
+        room.sort(key=lambda one: -rank_beside(one, subjects))
         for check, other in zip(strong, room, strict=False):
             self.gone[check.text] -= 1
-            if _is_less(check, other, subjects):
+            if is_less(check, other, subjects):
                 self._say(twin, replace(case, line=other.line), "weakened", f"demands less: {_was(check, other)}")
                 return
         if len(strong) > len(room):
@@ -310,64 +335,6 @@ class Comparison:
                 # A new file may skip itself; what reaches beyond it may not.
                 if text not in seen and not (fresh and "the whole file" in text):
                     self.out.append(Weakening(path, line, "skipped", clean(text)))
-
-
-def _difference(before: list[Check], after: list[Check]) -> tuple[list[Check], list[Check]]:
-    """(checks that are missing, checks that are new), by their words and whether they count."""
-    had, have = Counter(_same(one) for one in before), Counter(_same(one) for one in after)
-    gone, fresh = had - have, have - had
-    return _take(before, gone), _take(after, fresh)
-
-
-def _same(check: Check) -> tuple[str, bool]:
-    return check.text, bool(check.rank)
-
-
-def _take(checks: list[Check], counts: Counter[tuple[str, bool]]) -> list[Check]:
-    found = []
-    for check in checks:
-        if counts[_same(check)] > 0:
-            counts[_same(check)] -= 1
-            found.append(check)
-    return found
-
-
-def _rank(check: Check, subjects: set[str]) -> int:
-    """`not x` is as good as any check of x that it contradicts."""
-    return 5 if check.negated and check.subject in subjects else check.rank
-
-
-def _is_less(check: Check, other: Check, subjects: set[str]) -> bool:
-    """Whether `other` demands less than the `check` whose place it takes. Nearly equal is as good as equal, and
-    ways to say that something is false or empty are equals."""
-    if check.negated and (other.negated or (check.rank < EXACT and other.subject == check.subject)):
-        return False
-    if check.rank < PARTLY:
-        return False
-    floor = check.rank - 1 if check.rank == EXACT else check.rank
-    return _rank(other, subjects) < floor
-
-
-@lru_cache(maxsize=4096)
-def _words(lines: tuple[str, ...]) -> Counter[str]:
-    return Counter(word for line in lines for word in re.findall(r"\w+", line))
-
-
-@lru_cache(maxsize=4096)
-def _deeds(lines: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(line for line in lines if not _ASSERTS.search(line))
-
-
-def _common(a: Counter[str], b: Counter[str]) -> float:
-    total = sum(a.values()) + sum(b.values())
-    return 2 * sum((a & b).values()) / total if total else 0.0
-
-
-def _similar(line: str, others: Sequence[str]) -> bool:
-    words = set(re.findall(r"\w+", line)) - {"_"}
-    return (
-        any(len(words & set(re.findall(r"\w+", other))) >= 0.6 * len(words) for other in others) if words else True
-    )
 
 
 def _was(before: Check, after: Check) -> str:

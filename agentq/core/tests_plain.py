@@ -30,7 +30,7 @@ def read_plain(text: str) -> Shape:
         line = raw.strip()
         if match := _TEST.match(raw):
             close()
-            name = next(part for part in match.groups()[::-1] if part)
+            name = next((part for part in match.groups()[::-1] if part), "without a name")
             found, begin, lines, skips = f"{group}{name}", number, [], [*marks]
             skips += [line] if _SKIP.search(line) else []
             marks = []

@@ -14,15 +14,17 @@ _Sides = tuple[Version, list[Rule], list[Rule] | None]
 def weaker_settings(versions: Sequence[Version], commands: Sequence[str]) -> Iterable[Weakening]:
     """What a change of settings files switches off. `commands`: those that verify; files they name count, too."""
     sides: list[_Sides] = []
+    have: set[tuple[str, str]] = set()
     for one in versions:
         if one.old is None and one.path not in _TOP:
+            have |= {_key(rule) for rule in rules_of(one.path, one.new or b"", commands) or ()}
             continue
         before = rules_of(one.path, one.old or b"", commands)
         if before is not None:
             after = None if one.link else rules_of(one.path, one.new or b"", commands)
             sides.append((one, before, after))
     had = {_key(rule) for _, before, _ in sides for rule in before}
-    have = {_key(rule) for _, _, after in sides for rule in after or ()}
+    have |= {_key(rule) for _, _, after in sides for rule in after or ()}
     for one, before, after in sides:
         if after is None:
             yield Weakening(one.path, 0, "settings", "it cannot be read any more")
@@ -32,7 +34,8 @@ def weaker_settings(versions: Sequence[Version], commands: Sequence[str]) -> Ite
 
 def _key(rule: Rule) -> tuple[str, str]:
     """A rule whichever file it stands in: `[mypy] strict` is `[tool.mypy] strict`."""
-    return rule.name.removeprefix("tool.").replace(":", ".").lower(), rule.text.lower()
+    name = rule.name.removeprefix("tool.").replace(":", ".").lower()
+    return name, "" if name.startswith("runs of ") else rule.text.lower()
 
 
 def _compared(
@@ -40,7 +43,7 @@ def _compared(
 ) -> Iterable[Weakening]:
     known, names = {rule.name: rule for rule in before}, {rule.name for rule in after}
     for rule in after:
-        if _key(rule) not in had and (text := _lowered(rule, known.get(rule.name))):
+        if (_key(rule) not in had or rule.level is not None) and (text := _lowered(rule, known.get(rule.name))):
             stops = not rule.notes and not (one.old is None and rule.narrows)
             yield Weakening(one.path, rule.line, "settings", clean(text), stops=stops)
     for rule in before:

@@ -47,7 +47,8 @@ def run_agent(
     """Let an agent work at `stage`. tests: the locked ones. When its model fails it, the next of the chain goes on
     with what is there; what is returned counts all of them."""
     thinking, task = session.services.thinking, _task(session, stage, branch, tests)
-    (chain, why), took = thinking.route(session.entry, _words(session)), Took()
+    session.routed = session.routed or thinking.route(session.entry, _words(session))
+    (chain, why), took = session.routed, Took()
     if why:
         session.say("routed", stage=stage, tiers=[tier.name for tier in chain], text=why)
     while True:
@@ -276,7 +277,8 @@ def _told(session: Session, stage: Stage, branch: Branch, tests: list[Change]) -
 
 def _words(session: Session) -> str:
     """What the router reads."""
-    return f"{session.entry.title}\n\n{brief.spec_text(session.services.repo.root, session.entry)}"
+    title, text = session.entry.title, brief.spec_text(session.services.repo.root, session.entry)
+    return title if text == title else f"{title}\n\n{text}"
 
 
 def _keep(session: Session, stage: Stage) -> str:

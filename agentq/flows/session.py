@@ -18,6 +18,7 @@ from agentq.config import POLICY_FILE, Config, policy
 from agentq.core import queue as transitions
 from agentq.core import redact
 from agentq.core.lifecycle import Stage
+from agentq.core.models import Tier
 from agentq.core.queue import Transition
 from agentq.core.spec import InProgress, Queue
 from agentq.core.text import clean, one_line
@@ -35,7 +36,8 @@ _NUMBERS = itertools.count(1)
 
 @dataclass
 class Session:
-    """`work`: what its stages proved; `remote`: what of it is on the remote, where machines share the queue."""
+    """`work`: what its stages proved; `remote`: what of it is on the remote, where machines share the queue;
+    `routed`: the tiers for all its stages, and why, once that was asked."""
 
     services: Services
     entry: InProgress
@@ -45,6 +47,7 @@ class Session:
     work: dict[str, Work] = field(default_factory=dict)
     remote: dict[str, str] = field(default_factory=dict)
     began: float = 0.0
+    routed: "tuple[tuple[Tier, ...], str] | None" = None
 
     @property
     def id(self) -> str:

@@ -57,6 +57,13 @@ def test_what_is_written_is_read() -> None:
     assert (small.driver, small.price) == ("builtin", Price(0.1, 0.5, 0.1, 1.25, 100_000, 0.5, 2.5))
     rest = dict.fromkeys(("judgment", "structured", "research", "bulk"), ("small",))
     assert models.routes == {"planning": ("strong", "small"), "hard-review": ("strong",), **rest}
+    assert models.asked == ()
+
+
+def test_who_the_router_may_ask_is_no_kind_of_work() -> None:
+    models = policy(TEXT.partition("[route]")[0] + '[route]\nrouter = ["small"]\n', "x").models
+    assert models is not None and models.asked == ("small",)
+    assert models.routes["bulk"] == ("strong", "small") and "router" not in models.routes
 
 
 def test_without_routes_every_ordinary_kind_has_all_tiers() -> None:
