@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check check-static bench docs lock clean
+.PHONY: demo test test-agents check check-static bench docs lock clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,6 +27,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# The real claude and codex, which tests drive against local servers: 900 MB, in a cache folder.
+test-agents: $(VENV)/.installed-dev
+	$(BIN)/python tests/support/agents.py
 
 check-static: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

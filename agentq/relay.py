@@ -35,6 +35,7 @@ else:
 PASSED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CONNECTIONS = 256  # at the same time
 CONNECT_LIMIT = 30.0  # s
+PROCESSES = 4096  # of one sandbox at a time, threads counted; no such limit for root
 NO_WALLS = 125  # exit status when the sandbox could not be made; bwrap has said why on stderr
 MARKER = "AGENTQ_RUN"
 HOSTS = "/etc/hosts"
@@ -319,11 +320,24 @@ def become(command: list[str], failed: int) -> None:
                 except (OSError, ValueError):
                     continue
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        limit_processes()
         os.execvp(command[0], command)
     except OSError as error:
         os.write(failed, f"errno {error.errno}".encode())
     finally:
         os._exit(127)
+
+
+def limit_processes() -> None:
+    """Bound what a fork bomb can do. Since Linux 5.14 the count is that of the sandbox's own user namespace;
+    before, it was that of all the person's processes."""
+    import resource
+
+    release = [int(word) for word in os.uname().release.split("-")[0].split(".")[:2] if word.isdigit()]
+    if release >= [5, 14]:
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        most = PROCESSES if hard == resource.RLIM_INFINITY else min(hard, PROCESSES)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 def reap(pid: int) -> int | None:

@@ -12,7 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +32,8 @@ _BASE = (
     "--unshare-user", "--unshare-all", "--disable-userns", "--die-with-parent", "--new-session", "--as-pid-1",
     "--cap-drop", "ALL",
 )  # fmt: skip
-_LATER = frozenset({"--disable-userns"})  # options that bubblewrap before 0.8 does not have
+# What bubblewrap takes since 0.8, 0.7 and 0.5, with the number of words after it; walls stand without, too.
+_LATER = {"--disable-userns": 0, "--size": 1, "--perms": 1}
 # They name a way out, or what only makes sense outside.
 _UNSET = (
     "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY",
@@ -72,12 +73,13 @@ class Walls:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """mode: what there is. program: bwrap's path. why: a reason for `none`. options: what this bwrap takes."""
+    """mode: what there is. program: bwrap's path. why: a reason for `none`. lacks: options this bwrap is too old
+    for."""
 
     mode: Mode
     program: str = ""
     why: str = ""
-    options: tuple[str, ...] = _BASE
+    lacks: frozenset[str] = frozenset()
 
     def wrap(self, command: Sequence[str], walls: Walls) -> list[str]:
         """`command` inside the walls; as it is where there are none.
@@ -93,16 +95,14 @@ class Sandbox:
         reach = () if walls.network else tuple(dict.fromkeys(walls.reach))
         for host, port in reach:
             _check_place(host, port)
-        wall = [self.program, *self._rules(reach), *_mounts(command, walls)]
+        low = any(port < 1024 for _, port in reach)
+        wall = [self.program, *_BASE, *(("--cap-add", "CAP_NET_BIND_SERVICE") if low else ())]
+        # A capability counts only for a network of the same user namespace, and --disable-userns makes a second.
+        lacks = {*self.lacks, "--disable-userns"} if low else self.lacks
+        wall = _without([*wall, *_mounts(command, walls)], lacks)
         places = [f"{host}:{port}" for host, port in reach]
         relay = [sys.executable, "-I", "-S", str(_RELAY), *places, "--", str(len(wall))]
         return [*relay, *wall, *command]
-
-    def _rules(self, reach: Sequence[tuple[str, int]]) -> list[str]:
-        if not any(port < 1024 for _, port in reach):
-            return list(self.options)
-        # A capability counts only for a network of the same user namespace, and --disable-userns makes a second.
-        return [*(option for option in self.options if option not in _LATER), "--cap-add", "CAP_NET_BIND_SERVICE"]
 
     @property
     def warning(self) -> str:
@@ -132,8 +132,8 @@ def _probe() -> Sandbox:
     if program is None:
         return Sandbox("none", why="bubblewrap is not installed")
     why = ""
-    for options in (_BASE, tuple(option for option in _BASE if option not in _LATER)):
-        sandbox = Sandbox("bwrap", program, options=options)
+    for count in range(len(_LATER) + 1):
+        sandbox = Sandbox("bwrap", program, lacks=frozenset(list(_LATER)[:count]))
         try:
             done = subprocess.run(
                 sandbox.wrap(["/bin/sh", "-c", "exit 42"], Walls(Path("/tmp"))),
@@ -200,6 +200,18 @@ def _hide(path: Path) -> list[str]:
     if path.is_dir():
         return ["--perms", "0755", "--size", "65536", "--tmpfs", str(path)]
     return ["--dev-bind", "/dev/null", str(path)]
+
+
+def _without(options: Sequence[str], lacks: Collection[str]) -> list[str]:
+    """`options` but for those that are lacking, and their words."""
+    kept: list[str] = []
+    words = iter(options)
+    for word in words:
+        if word not in lacks:
+            kept.append(word)
+        elif _LATER[word]:
+            next(words)
+    return kept
 
 
 def _plan(command: Sequence[str], walls: Walls) -> list[tuple[Path, How]]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from agentq.agent import talk
 from agentq.agent.memory import Memory
 from agentq.agent.talk import Message
-from agentq.agent.tools import shorten
+from agentq.agent.tools import MAX_RESULT, MIN_RESULT, shorten
 from agentq.core.usage import Usage
 
 FULL = 0.6  # of the window
 MIN_MESSAGES = 4  # fewer than these hold nothing to summarise
+RESULT = 0.1  # of the window, for one tool's result
 ROOM = 0.15  # of the window, for what the harness knows, and again for the summary
 SHRUNK = 0.4  # of the window, for a conversation that was too long for the server
 
@@ -56,6 +57,11 @@ class Compaction:
         self.window, self._budget = window, budget
         self._fill = 0
         self._floor = 0
+
+    @property
+    def result_size(self) -> int:
+        """Characters that one tool may answer."""
+        return min(MAX_RESULT, max(MIN_RESULT, int(RESULT * self.window * talk.CHARACTERS)))
 
     @property
     def fill(self) -> int:

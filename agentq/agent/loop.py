@@ -78,6 +78,7 @@ class Agent:
         messages = talk.mended(past)
         if messages:
             self._become(messages, "resumed")
+            self._compaction.added(talk.size(messages))
         self._say(talk.text(self._task))
 
     def run(self) -> Ended:

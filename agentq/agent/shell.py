@@ -3,6 +3,7 @@ afterwards."""
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ HEAD, TAIL = 16 * 1024, 64 * 1024  # bytes of an output that are read back
 GRACE = 1.0  # s from SIGTERM to SIGKILL: the agent itself has few to end in
 _QUIET = 10.0  # s between two signs of life
 # What opens a provider's account is not for tools (agents fact, "Sandbox").
-_KEYS = re.compile(r"(ANTHROPIC|CLAUDE|OPENAI|CODEX|GEMINI|GOOGLE|AWS|AZURE|GITHUB|GH|AGENTQ_AGENT)_.*")
+_KEYS = re.compile(r"(ANTHROPIC|CLAUDE|OPENAI|CODEX|GEMINI|GOOGLE|AWS|AZURE|GITHUB|GH|NEON|AGENTQ_AGENT)_.*")
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class Shell:
             raise ValueError("a command has no NUL characters and at most 100,000 characters; write a script")
         limit = max(0.1, min(seconds or self._seconds, self._seconds, self._left()))
         self._scratch.unlink(missing_ok=True)
+        program = shutil.which("bash", path=self._env.get("PATH")) or "/bin/sh"
         try:
             outcome = process.run(
-                self._wrap(["/bin/bash", "-c", command]), cwd=self._workspace, env=self._env, output=self._scratch,
+                self._wrap([program, "-c", command]), cwd=self._workspace, env=self._env, output=self._scratch,
                 # The agent's own mark: whoever ends the agent finds its commands, too.
                 marker=os.environ.get(process.MARKER) or f"agent-{os.getpid()}",
                 timeout=limit, max_output=MAX_OUTPUT, tick=self._watch(), grace=GRACE, secrets=self._secrets,

@@ -46,6 +46,15 @@ def mended(messages: Sequence[Message]) -> list[Message]:
     return [*messages, {"role": "user", "content": [result(one, INTERRUPTED, error=True) for one in open_calls]}]
 
 
+def unthought(messages: Sequence[Message]) -> list[Message]:
+    """The conversation without thinking, which is signed for one model and of no use to another."""
+    kept = [
+        {**message, "content": [block for block in message["content"] if "thinking" not in block["type"]]}
+        for message in messages
+    ]
+    return [message if message["content"] else {**message, "content": [text("(thinking)")]} for message in kept]
+
+
 def size(messages: Sequence[Message]) -> int:
     """About how many tokens."""
     return len(json.dumps(messages)) // CHARACTERS

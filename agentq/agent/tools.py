@@ -18,6 +18,7 @@ from agentq.core.text import one_line
 from agentq.errors import AgentqError
 
 MAX_RESULT = 30_000  # characters of a result: head and tail stay
+MIN_RESULT = 2_000  # of a model with a very small window
 MAX_LINES = 2_000  # lines of one `read`
 MAX_LINE = 2_000  # characters of a line in `read`
 MAX_READ = 512 * 1024 * 1024  # bytes `read` looks at to reach an offset
@@ -43,8 +44,8 @@ def _spec(name: str, about: str, needed: Mapping[str, Any], more: Mapping[str, A
 SPECS = [
     _spec(
         "bash",
-        "Run a command with bash in the workspace and return what it printed. Each call is a new shell. What it "
-        "leaves running is ended. timeout: seconds.",
+        "Run a command with bash in the workspace and return what it printed. Each call is a new shell: what it "
+        "leaves running is ended, and what it leaves in /tmp may be gone. timeout: seconds.",
         {"command": _TEXT}, {"timeout": _INTEGER},
     ),
     _spec(
@@ -78,10 +79,12 @@ SPECS = [
 
 
 class Tools:
-    """Carries out calls. hide: takes secrets out of a text."""
+    """Carries out calls. hide: takes secrets out of a text. most: characters of a result."""
 
-    def __init__(self, files: Files, shell: Shell, memory: Memory, hide: Callable[[str], str]) -> None:
-        self._files, self._shell, self._memory, self._hide = files, shell, memory, hide
+    def __init__(
+        self, files: Files, shell: Shell, memory: Memory, hide: Callable[[str], str], most: int = MAX_RESULT
+    ) -> None:
+        self._files, self._shell, self._memory, self._hide, self._most = files, shell, memory, hide, most
         self._table: dict[str, Callable[[Mapping[str, Any]], Done]] = {
             "bash": self._bash, "read": self._read, "write": self._write, "edit": self._edit, "glob": self._glob,
             "grep": self._grep,
@@ -103,7 +106,7 @@ class Tools:
             done = Done(f"{what}: {error.strerror or error}", error=True)
         except (ValueError, re.error, AgentqError) as error:
             done = Done(str(error), error=True)
-        return Done(shorten(self._hide(done.text)), done.error, done.denied)
+        return Done(shorten(self._hide(done.text), self._most), done.error, done.denied)
 
     def _bash(self, given: Mapping[str, Any]) -> Done:
         run = self._shell.run(given["command"], given.get("timeout"))
@@ -169,7 +172,7 @@ class Tools:
 def detail(name: str, given: Mapping[str, Any]) -> str:
     """A line about a call, for people."""
     words = [given.get(key) for key in ("command", "file_path", "pattern", "path") if given.get(key)]
-    return one_line(" ".join(str(word) for word in words[:2]) or name, 200)
+    return one_line(" ".join(" ".join(str(word) for word in words[:2]).split()) or name, 200)
 
 
 def shorten(text: str, most: int = MAX_RESULT) -> str:

@@ -67,8 +67,9 @@ def cleaned(value: Any, hide: Callable[[str], str]) -> Any:
 
 @dataclass
 class Past:
-    """A conversation as it was left."""
+    """A conversation as it was left. model: whose it is."""
 
+    model: str = ""
     messages: list[Message] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
 
@@ -78,8 +79,9 @@ def load(path: Path) -> Past:
     past, begun = Past(), False
     for record in records(path):
         kind = record.get("type")
-        begun = begun or (kind == "begin" and record.get("version") == VERSION)
-        if kind == "message":
+        if kind == "begin":
+            begun, past.model = record.get("version") == VERSION, str(record.get("model"))
+        elif kind == "message":
             past.messages.append(record["message"])
         elif kind == "conversation":
             past.messages = list(record["messages"])

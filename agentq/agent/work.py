@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import agentq
 from agentq import sandbox
+from agentq.agent import talk
 from agentq.agent import trajectory as trajectories
 from agentq.agent.api import Api
 from agentq.agent.compact import Compaction
@@ -36,7 +37,8 @@ def work(
 ) -> dict[str, Any]:
     """Do `job` and return its event `result`, which is told, too. env: what tools see, but for keys. emit: takes
     events. hold: see Trajectory. OSError when not even the trajectory can be begun."""
-    hide = hider([key, *secrets, *redact.passwords(env.values())])
+    hidden = secret(key, *secrets, *redact.passwords(env.values()))
+    hide = hider(hidden)
     meter, denied = Meter(job), list[str]()
     kept = Trajectory(job.trajectory, hide, hold)
 
@@ -51,7 +53,7 @@ def work(
             "begin", version=trajectories.VERSION, session=session, spec=job.spec, stage=job.stage, model=job.model
         )
         hear({"event": "began", "session": session, "model": job.model, "version": agentq.__version__})
-        ended = _run(job, key, secrets, env, meter, kept, hear, denied)
+        ended = _run(job, key, hidden, env, meter, kept, hear, denied)
     except Stop:
         ended = Ended("stopped", "stopped on request")
     except AgentqError as error:
@@ -75,7 +77,7 @@ def work(
 
 
 def _run(
-    job: Job, key: str, secrets: Sequence[str], env: Mapping[str, str], meter: Meter, kept: Trajectory, hear: Emit,
+    job: Job, key: str, hidden: Sequence[str], env: Mapping[str, str], meter: Meter, kept: Trajectory, hear: Emit,
     denied: list[str],
 ) -> Ended:  # fmt: skip
     task = _task(job.prompt)
@@ -87,17 +89,17 @@ def _run(
     )
     box = sandbox.find(job.sandbox)  # type: ignore[arg-type]
     files = Files(job.workspace, [one for one in job.writable if one.is_dir()])
-    hide = hider([key, *secrets, *redact.passwords(env.values())])
     shell = Shell(
         files.workspace, env, job.scratch, wrap=lambda command: box.wrap(command, walls), seconds=job.bash_seconds,
-        left=meter.left, alive=lambda: hear({"event": "alive"}), secrets=[one for one in (key, *secrets) if one],
+        left=meter.left, alive=lambda: hear({"event": "alive"}), secrets=hidden,
     )  # fmt: skip
     api = Api(job, key, meter, hear)
     try:
         compaction = Compaction(api.window(), job.context_budget)
-        agent = Agent(job, task, api, Tools(files, shell, memory, hide), memory, meter, compaction, kept, hear)
+        tools = Tools(files, shell, memory, hider(hidden), compaction.result_size)
+        agent = Agent(job, task, api, tools, memory, meter, compaction, kept, hear)
         agent.denied = denied
-        agent.begin(past.messages)
+        agent.begin(past.messages if past.model == job.model else talk.unthought(past.messages))
         return agent.run()
     finally:
         api.close()
@@ -116,10 +118,15 @@ def _task(path: Path) -> str:
     return text
 
 
-def hider(secrets: Iterable[str]) -> Callable[[str], str]:
+def secret(*values: str) -> list[str]:
+    """Those that have to be hidden. Short ones stay: a local server's key may be any word, and it would be taken
+    out of every file the model reads."""
+    return [one for one in dict.fromkeys(values) if len(one) >= redact.SHORTEST]
+
+
+def hider(secrets: Sequence[str]) -> Callable[[str], str]:
     """What takes `secrets` out of a text: as they are, and as JSON writes them."""
-    known = {one for one in secrets if one}
-    forms = known | {json.dumps(one)[1:-1] for one in known}
+    forms = {*secrets, *(json.dumps(one)[1:-1] for one in secrets)}
     ordered = sorted(forms, key=len, reverse=True)
 
     def hide(text: str) -> str:

@@ -37,9 +37,11 @@ COMPACT_AT = "60"  # percent of the window, less what an answer needs (mission r
 _LARGEST_WINDOW = 999_999
 BEGIN = "Carry out the following task."
 _LOGIN_LIMIT = 20.0  # s for `claude auth status`; it takes 0.6
+# No helpers and nothing in the background: while claude checks a path and writes to it, no command may run that
+# could put a link there.
 _TOOLS = (
-    "Bash", "Read", "Edit", "Write", "NotebookEdit", "Glob", "Grep", "Task", "TodoWrite", "TaskCreate", "TaskGet",
-    "TaskList", "TaskUpdate", "TaskOutput", "TaskStop",
+    "Bash", "Read", "Edit", "Write", "NotebookEdit", "Glob", "Grep", "TodoWrite", "TaskCreate", "TaskGet",
+    "TaskList", "TaskUpdate",
 )  # fmt: skip
 _WEB_TOOLS = ("WebFetch", "WebSearch")  # they run in claude itself, outside the sandbox
 _SWITCHES = {
@@ -47,6 +49,7 @@ _SWITCHES = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
     "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
     "CLAUDE_AUTOCOMPACT_PCT_OVERRIDE": COMPACT_AT,
     "CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(_LARGEST_WINDOW),
     "DISABLE_AUTOUPDATER": "1",
@@ -58,7 +61,8 @@ _SECRETS = (
 )  # fmt: skip
 _SYSTEM = """You work without a person: nobody answers questions or grants permissions; what is refused stays so.
 Read CLAUDE.md and AGENTS.md at the top of the repository first, where they exist.
-Each shell command starts in {workspace}. Temporary files go to {temporary}; /tmp is emptied after each command.
+Each shell command starts in {workspace}, and what it started ends with it: a server and the test that
+needs it go into one command. Temporary files go to {temporary}; /tmp is emptied after each command.
 {network}
 {keep}
 """
@@ -101,6 +105,8 @@ class Claude:
     def env(self, task: AgentTask) -> dict[str, str]:
         brain = task.brain
         env = {**_SWITCHES, "CLAUDE_CODE_SHELL_PREFIX": str(_files(task) / "shell")}
+        # How long a command may ask for; 10 minutes otherwise, and long tests cannot go to the background.
+        env["BASH_MAX_TIMEOUT_MS"] = str(int(task.limits.timeout * 1000))
         if brain.key:
             env["ANTHROPIC_API_KEY"] = brain.key
         if brain.base_url:
@@ -108,16 +114,15 @@ class Claude:
             env |= dict.fromkeys(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"), brain.key or "none")
             env["ANTHROPIC_BASE_URL"] = brain.base_url
             if brain.model:
-                # Helpers ask for a small model of another name, which that server need not have.
-                names = ("ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL")
-                env |= dict.fromkeys(names, brain.model)
+                # It may ask a small model for something small, which that server need not have.
+                env["ANTHROPIC_DEFAULT_HAIKU_MODEL"] = brain.model
         if brain.window:
             env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(brain.window)
             env["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] = str(min(brain.window, _LARGEST_WINDOW))
         return env
 
     def reader(self, task: AgentTask) -> ClaudeReader:
-        return ClaudeReader(task, lambda: shutil.rmtree(temporary(task), ignore_errors=True))
+        return ClaudeReader(task)
 
     def doctor(self, version: str) -> list[Finding]:
         return [*_age(version), _login(self.program), self._walls()]

@@ -9,7 +9,6 @@ Invariant: nothing it says raises here; what is not understood counts for nothin
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,9 +67,8 @@ class Heard:
 class ClaudeReader:
     """Understands one run."""
 
-    def __init__(self, task: AgentTask, done: Callable[[], None] = lambda: None) -> None:
-        """done: called when the run is over."""
-        self._task, self._done, self.heard = task, done, Heard()
+    def __init__(self, task: AgentTask) -> None:
+        self._task, self.heard = task, Heard()
 
     def feed(self, line: str) -> list[Event]:
         try:
@@ -90,7 +88,6 @@ class ClaudeReader:
         return understand(event) if understand else []
 
     def verdict(self, outcome: process.Outcome, errors: str) -> AgentResult:
-        self._done()
         heard, result = self.heard, self.heard.result or {}
         usage, cost = self._spent(result)
         told = replace(

@@ -1,10 +1,10 @@
 """Gemini CLI (`gemini -p`), tried with 0.61. It has no sandbox of its own that works here (it wants Docker).
 
-A bucket's key needs a home of its own (GEMINI_CLI_HOME) with our settings: GOOGLE_GEMINI_BASE_URL alone is "Invalid
-auth method selected". The workspace has to be trusted, or nothing is approved; then what a project configures in
-`.gemini` is read, inside our sandbox. Its own scrubbing of the environment would take every URL with a password, the
-database's too: bash takes the keys away from each of its commands instead (BASH_ENV). But they run beside it, in the
-same sandbox and with its network, where a key can be found by who looks for it.
+A bucket's key needs a home of its own (GEMINI_CLI_HOME) with our settings: GOOGLE_GEMINI_BASE_URL alone is
+"Invalid auth method selected". The workspace has to be trusted, or nothing is approved; then what a project
+configures in `.gemini` is read, inside our sandbox. Its own scrubbing of the environment would take every URL with
+a password, the database's too: bash takes the keys away from each of its commands instead (BASH_ENV). But they run
+beside it, in the same sandbox and with its network, where a key can be found by who looks for it.
 
 It ends with the HTTP status modulo 256: 173 is any 429, not a used up day alone. Tokens are told at the end only.
 """
@@ -59,6 +59,7 @@ class Gemini:
         (folder / ".gemini").mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "clean.sh").write_text(_CLEAN)
         (folder / ".gemini" / "settings.json").write_text(json.dumps(_settings(task), indent=1))
+        (folder / ".gemini" / "GEMINI.md").write_text(f"{task.keep}\n")  # it stays through a compaction
         model = [f"--model={task.brain.model}"] if task.brain.model else []
         again = [f"--session-file={task.session}"] if task.session else []
         flags = ["--prompt", BEGIN, "--output-format", "stream-json", "--yolo", *model, *again]
@@ -111,6 +112,7 @@ def _settings(task: AgentTask) -> dict[str, Any]:
         "model": {"compressionThreshold": COMPACT_AT, "maxSessionTurns": task.limits.turns or -1},
         "general": {"enableAutoUpdate": False, "maxAttempts": _ATTEMPTS, "retryFetchErrors": False},
         "tools": {"exclude": [] if task.network else list(_WEB_TOOLS)},
+        "context": {"fileName": ["AGENTS.md", "GEMINI.md"]},
         "privacy": {"usageStatisticsEnabled": False},
         "hooksConfig": {"enabled": False},
         "telemetry": {"enabled": False},

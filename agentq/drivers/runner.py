@@ -180,6 +180,19 @@ class AgentProgram:
         if not program:
             why = f"'{self.dialect.program}' is not on the PATH"
             return AgentResult("missing", why, 127, 0.0, 0)
+        try:
+            return self._run(program, task, stop, tick, hear)
+        finally:
+            shutil.rmtree(temporary(task), ignore_errors=True)
+
+    def _run(
+        self,
+        program: str,
+        task: AgentTask,
+        stop: Callable[[], str | None],
+        tick: Callable[[], None],
+        hear: Callable[[Event], None],
+    ) -> AgentResult:
         raw, errors = task.transcript.with_suffix(".ndjson"), task.transcript.with_suffix(".err")
         reader, watch, lines = self.dialect.reader(task), Watch(task.limits), Lines(raw)
 
@@ -223,7 +236,7 @@ class AgentProgram:
 
 
 def temporary(task: AgentTask) -> Path:
-    """The folder for temporary files of one run; its dialect makes it and takes it away."""
+    """The folder for temporary files of one run, for a dialect that makes it. It goes when the run is over."""
     return Path(tempfile.gettempdir()) / f"agentq-{sha256(task.run_id.encode()).hexdigest()[:16]}"
 
 

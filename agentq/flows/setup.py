@@ -230,8 +230,8 @@ def _ignores(git: Git, path: str) -> bool:
 
 
 def config_text(
-    found: Trunk, told: Commands, variable: str, url: str, provider: str = "sqlite", tool: str = "", push: str = "",
-    agent: str = "",
+    found: Trunk, told: Commands, variable: str, url: str, provider: str = "sqlite", tool: str = "",
+    push: str = "", agent: str = "",
 ) -> str:  # fmt: skip
     """A first agents/config.toml: what differs from the defaults, or matters. agent: one that is there."""
     remote = [f"remote = {dump(found.remote)}"] if found.remote not in ("", "origin") else []

@@ -4,7 +4,8 @@ Invariants: a change is one transaction, alone, whatever dies when; what cannot 
 and nothing is written to it; a file that is there was complete when it came there.
 
 Traps: closing any descriptor of an SQLite file drops the locks its process has on it, so nothing here opens the
-file but SQLite. A connection does not survive a fork. A `-wal` without its file would be played into a new one.
+file but SQLite. After a fork SQLite takes the parent's locks for the child's, so a child of a process that used a
+book uses none. A `-wal` without its file would be played into a new one. WAL needs a file system of this host.
 """
 
 import os
@@ -40,6 +41,8 @@ _HINTS = {
     "IOERR": "check the free space and the health of the disk",
 }
 
+_opened_by = 0  # pid
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -66,8 +69,7 @@ class Book:
         self.path, self._clock, self._boot, self._busy = path, clock, boot or process.boot(), busy
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._pid, self._durable, self._file = 0, False, (0, 0)
-        self._inherited = list[sqlite3.Connection]()
+        self._durable, self._file = False, (0, 0)
 
     def __enter__(self) -> "Book":
         return self
@@ -77,7 +79,7 @@ class Book:
 
     def close(self) -> None:
         with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
+            if self._connection is not None and _opened_by in (0, os.getpid()):
                 self._connection.close()
                 self._connection = None
 
@@ -132,23 +134,15 @@ class Book:
             time.sleep(_PAUSE)
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is not None and self._pid != os.getpid():
-            self._inherited.append(self._connection)  # a fork's: to close it would drop the parent's locks
-            self._connection = None
+        _not_forked()
         if self._connection is not None and self._inode() != self._file:
             raise StoreError(
                 f"{self.path} was replaced while agentq uses it", "stop all agentq processes, then try again"
             )
         if self._connection is None:
             self._create()
-            connection = _connect(self.path)
-            try:
-                self._patiently(lambda: _recognise(connection, self.path))
-            except BaseException:
-                connection.close()
-                raise
-            self._connection, self._pid, self._durable = connection, os.getpid(), False
-            self._file = self._inode()
+            connection = self._patiently(lambda: _connect(self.path))
+            self._connection, self._file, self._durable = connection, self._inode(), False
         return self._connection
 
     def _inode(self) -> tuple[int, int]:
@@ -226,10 +220,25 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _not_forked() -> None:
+    """Raises RuntimeError in a child of a process that used a book."""
+    global _opened_by  # noqa: PLW0603
+    _opened_by = _opened_by or os.getpid()
+    if _opened_by != os.getpid():
+        raise RuntimeError("a book was used before the fork; start a new process instead")
+
+
+def _connect(path: Path, *, new: bool = False) -> sqlite3.Connection:
+    """Raises StoreError for what is not a book, sqlite3.Error for what cannot be read or is locked right now."""
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, timeout=0, isolation_level=None, check_same_thread=False, uri=True)
-    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if not new:
+            _recognise(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -252,7 +261,7 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> None:
 def _fill(path: Path) -> None:
     """A book with nothing in it, closed and on the disk."""
     try:
-        connection = _connect(path)
+        connection = _connect(path, new=True)
         try:
             connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")

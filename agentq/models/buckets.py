@@ -20,6 +20,7 @@ from agentq.models.limits import Limit
 from agentq.models.seats import Seat
 
 UNKNOWN = 3600.0  # s a bucket sleeps after a usage limit that names no reset
+SOON = 60.0  # s it sleeps at least, whatever reset is named: two clocks differ
 _SWEEP = 1.0  # s between looks for dead owners, when nothing is in the way
 _LATE = 0.25  # s a waiter may at least come back too late
 _SICK = frozenset({"network", "overloaded"})  # what speaks against a server
@@ -34,7 +35,8 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A limit of a minute is full: ask again in `seconds`, and not much later, or the place in line is lost."""
+    """A limit of a minute is full, or what is under way holds the rest of another one: ask again in `seconds`, and
+    not much later, or the place in line is lost."""
 
     seconds: float
     reason: str
@@ -42,7 +44,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Asleep:
-    """Use another bucket. until: None: until a person wakes it, or running work frees something."""
+    """Use another bucket. until: None: until a person wakes it."""
 
     bucket: str
     until: datetime | None
@@ -164,7 +166,8 @@ class Buckets:
         if seats.leave(page, seat.id, sent=sent) and (cause in _SICK or not cause):
             seats.judge(page, seat.bucket, seat.server, self._cooldown, well=not cause)
         if cause == "usage-limit":
-            _sleep(page, seat.bucket, resets_at or page.now.wall.timestamp() + UNKNOWN, cause)
+            wall = page.now.wall.timestamp()
+            _sleep(page, seat.bucket, max(resets_at, wall + SOON) if resets_at else wall + UNKNOWN, cause)
         elif cause in SLEEPS:
             _sleep(page, seat.bucket, None, cause)
 
@@ -173,6 +176,8 @@ class Buckets:
             return sleeping
         bucket, coming = self._buckets.get(name) or Bucket(name), seats.under_way(page, name)
         denied = limits.fits(page, limits.of_bucket(page, bucket, coming), {"requests": 1, "tokens": tokens})
+        if denied is not None and denied.frees is None:
+            return Wait(self._minute / 60, denied.reason)
         if denied is not None:
             return Asleep(name, denied.frees, denied.reason)
         totals: dict[Unit, int] = {"requests": bucket.requests_minute, "tokens": bucket.tokens_minute}

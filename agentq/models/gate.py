@@ -30,10 +30,11 @@ class Gate:
     def __init__(self, buckets: Buckets, breakers: Breakers) -> None:
         self.buckets, self.breakers = buckets, breakers
 
-    def enter(self, tier: Tier, owner: str, tokens: int = 0) -> Entry | Wait | Asleep | Shut:
-        """Ask for one request, or one run. Wait: soon, here; Asleep, Shut: take the next tier of the chain."""
+    def enter(self, tier: Tier, owner: str, tokens: int = 0, who: str = "") -> Entry | Wait | Asleep | Shut:
+        """Ask for one request, or one run, as `Buckets.admit`. Wait: soon, here; Asleep, Shut: take the next tier
+        of the chain."""
         with self.buckets.book.write() as page:
-            verdict = self.buckets.admit_on(page, tier.bucket, owner, tokens)
+            verdict = self.buckets.admit_on(page, tier.bucket, owner, tokens, who)
             if not isinstance(verdict, Go):
                 return verdict
             given = self.breakers.enter_on(page, tier.name, owner)

@@ -97,15 +97,20 @@ def rolling(page: Page, name: str, unit: Unit, total: int, held: int, length: fl
     return Limit(Line("bucket", name, unit, total, in_use, held, word), key, length)
 
 
-def fits(page: Page, limits: Sequence[Limit], wanted: Mapping[Unit, int], before: Sums = Sums()) -> Denied | None:
-    """What is in the way of `wanted` after those `before` it, and when that frees. A wish larger than a rolling
-    limit waits until the window is empty: it would never fit."""
+def fits(
+    page: Page, limits: Sequence[Limit], wanted: Mapping[Unit, int], before: Sums | None = None
+) -> Denied | None:
+    """What is in the way of `wanted`, and when that frees. A wish larger than a rolling limit waits until the
+    window is empty: it would never fit. before: what others wait for, who come first; what is under way is then taken
+    for used. Without a line it may as well end unused: where nothing else is in the way, nobody knows when."""
     for limit in limits:
         line, amount = limit.line, wanted.get(limit.line.unit, 0)
-        amount = (min(amount, line.total) if limit.length else amount) + before.of(line.unit)
+        amount = (min(amount, line.total) if limit.length else amount) + (before or Sums()).of(line.unit)
         denied = budget.check([line], {line.unit: amount})
         if denied is not None:
-            return replace(denied, line=replace(line, frees=_frees(page, limit, denied.wanted)))
+            coming = line.allocated if before is not None else 0
+            over = line.in_use + coming + max(amount, 1) - line.total
+            return replace(denied, line=replace(line, frees=_frees(page, limit, over)))
     return None
 
 
@@ -119,11 +124,11 @@ def holds(page: Page, where: str, *args: str) -> Sums:
     return Sums(*row) if row else Sums()
 
 
-def _frees(page: Page, limit: Limit, wanted: int) -> datetime | None:
+def _frees(page: Page, limit: Limit, over: int) -> datetime | None:
+    """When so much of what was used counts no longer; None when it is running work that is in the way."""
     line = limit.line
-    over = line.in_use + line.allocated + max(wanted, 1) - line.total
-    if over > line.in_use:
-        return None  # running work holds it
+    if not 0 < over <= line.in_use:
+        return None
     if not limit.length:
         return line.frees
     at = tally.fallen(page, limit.key, line.unit, page.now.at - limit.length, over)

@@ -83,7 +83,7 @@ def test_the_rest_lasts_until_the_reset_and_is_not_hoarded(part: float, left: fl
         now += max(decision.delay, 1e-3)
         if now < reset:
             part, starts = part + share, starts + 1
-    assert part <= 1 + share, "used up before its reset"
+            assert part <= begin + (1 - begin) * (now - NOW) / left + 1.5 * share, "spent too early"
     if share < 0.01 and begin < 0.8:
         assert part > 0.80, "hoarded"
 
