@@ -1,6 +1,7 @@
 """The part of the wiring that is about agents: drivers, their walls, models and money (composition root)."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from agentq.drivers.runner import Wrap
     from agentq.flows.services import Thinking
     from agentq.models.choose import Chooser
+    from agentq.sandbox import Sandbox
 
 
 def chooser(config: Config, book: Path) -> "Chooser":
@@ -127,17 +129,44 @@ def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "
     UserError for one that is not there, Refused where a sandbox is required and there is none."""
     from agentq.drivers.command import CommandDriver
     from agentq.drivers.runner import AgentProgram
+    from agentq.sandbox import find
 
     name = name or config.agent.driver
     made = _load(_DRIVERS.get(name, name))
-    wrap = _walls(config, readable)
+    sandbox, allow = find(config.sandbox.use), config.agent.env  # type: ignore[arg-type]
+    whole = _walls(config, sandbox, readable, tools=False)
     if made is CommandDriver:
-        return CommandDriver(config.agent.command, config.agent.env, wrap=wrap)
+        return CommandDriver(config.agent.command, allow, wrap=whole)
+    chosen: Any
     if name == "builtin":
-        chosen: Any = _builtin(config, made)
+        chosen = _builtin(config, made)
+    elif name == "claude":
+        tools = _walls(config, sandbox, readable, tools=True) if sandbox.mode == "bwrap" else None
+        chosen = made(tools=tools, own=sys.platform == "darwin" and config.sandbox.use != "off")
     else:
         chosen = made()
-    return chosen if hasattr(chosen, "run") else AgentProgram(chosen, config.agent.env, wrap=wrap)
+    return chosen if hasattr(chosen, "run") else AgentProgram(chosen, allow, wrap=whole)
+
+
+def _walls(config: Config, sandbox: "Sandbox", readable: tuple[Path, ...], *, tools: bool) -> "Wrap":
+    """Puts commands into the sandbox: those of an agent's tools, which have no network unless the spec allows it,
+    or an agent as a whole, which thinks over it."""
+    from agentq.sandbox import Walls
+
+    writable, seen = _folders(config, "writable"), (*readable, *_folders(config, "readable"))
+
+    def wrap(command: list[str], task: "AgentTask", folders: tuple[Path, ...]) -> list[str]:
+        walls = Walls(
+            task.workspace, (*folders, *writable, *task.writable), (*seen, task.prompt_file),
+            network=task.network or not tools, reach=task.reach,
+        )  # fmt: skip
+        return sandbox.wrap(command, walls)
+
+    return wrap
+
+
+def _folders(config: Config, name: str) -> tuple[Path, ...]:
+    return tuple(Path(folder).expanduser() for folder in getattr(config.sandbox, name))
 
 
 def unwalled(config: Config) -> str:
@@ -150,13 +179,9 @@ def unwalled(config: Config) -> str:
 def _builtin(config: Config, made: Any) -> Any:
     """The built-in agent knows prices and walls: its tools are in the sandbox, it itself is not."""
     tiers = list(config.models.tiers.values()) if config.models else []
-    folders = {
-        name: tuple(Path(one).expanduser() for one in getattr(config.sandbox, name))
-        for name in ("writable", "readable")
-    }
     return made(
         price=lambda brain: next((tier.price for tier in tiers if tier.model == brain.model), Price()),
-        sandbox=config.sandbox.use, **folders,
+        sandbox=config.sandbox.use, writable=_folders(config, "writable"), readable=_folders(config, "readable"),
     )  # fmt: skip
 
 
@@ -174,20 +199,3 @@ def _load(place: str) -> Any:
         raise UserError(
             f"the driver '{place}' cannot be loaded: {error}", "is its package installed here?"
         ) from None
-
-
-def _walls(config: Config, readable: tuple[Path, ...]) -> "Wrap":
-    """Puts an agent as a whole into the sandbox. It thinks over the network, so that stays."""
-    from agentq.sandbox import Walls, find
-
-    sandbox, chosen = find(config.sandbox.use), config.sandbox  # type: ignore[arg-type]
-    writable = tuple(Path(folder).expanduser() for folder in chosen.writable)
-    seen = (*readable, *(Path(folder).expanduser() for folder in chosen.readable))
-
-    def wrap(command: list[str], task: "AgentTask", folders: tuple[Path, ...]) -> list[str]:
-        walls = Walls(
-            task.workspace, (*folders, *writable, *task.writable), (*seen, task.prompt_file), network=True
-        )
-        return sandbox.wrap(command, walls)
-
-    return wrap
