@@ -64,7 +64,7 @@ def thinking(config: Config, root: Path, book: Path) -> "Thinking":
     def route(entry: "Spec", text: str) -> "tuple[tuple[Tier, ...], str]":
         if not models.tiers:
             return (alone,), ""
-        from agentq.core.routing_size import Hints
+        from agentq.core.routes.size import Hints
         from agentq.models import router
 
         hints = Hints(entry.files_modified, entry.depends_on, entry.estimate_hours or 0.0)

@@ -1,4 +1,4 @@
-"""The router (mission rows P5, P11, N6): `agentq.core.routing` with the weights that ship, and a model to ask."""
+"""The router (mission rows P5, P11, N6): `agentq.core.routes.decide` with the weights that ship, and a model to ask."""
 
 import json
 import threading
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from agentq.core import opinion, routing
-from agentq.core.classify import Classifier, from_json
 from agentq.core.models import Models
-from agentq.core.routing import Routed
-from agentq.core.routing_size import Hints
+from agentq.core.routes import decide as routing
+from agentq.core.routes import opinion
+from agentq.core.routes.classify import Classifier, from_json
+from agentq.core.routes.decide import Routed
+from agentq.core.routes.size import Hints
 from agentq.core.text import one_line
 from agentq.errors import AgentqError
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentq.core import keywords, opinion
-from agentq.core.classify import LABELS, Classifier, from_json
-from agentq.core.guess import BANDS, KINDS, TYPES, Guess, band, shares
-from agentq.core.keyword_rules import RULES
 from agentq.core.models import Bucket, Models, Tier
-from agentq.core.opinion import Opinion
-from agentq.core.routing import decide
-from agentq.core.routing_size import Hints, complexity
-from agentq.core.routing_tiers import chain, merged
+from agentq.core.routes import keywords, opinion
+from agentq.core.routes.classify import LABELS, Classifier, from_json
+from agentq.core.routes.decide import decide
+from agentq.core.routes.guess import BANDS, KINDS, TYPES, Guess, band, shares
+from agentq.core.routes.opinion import Opinion
+from agentq.core.routes.rules import RULES
+from agentq.core.routes.size import Hints, complexity
+from agentq.core.routes.tiers import chain, merged
 from agentq.core.text import clean
 from agentq.core.usage import Price
 from agentq.errors import UserError

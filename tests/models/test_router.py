@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from agentq.core.guess import KINDS, MANY, ONE, TYPES
 from agentq.core.models import Bucket, Models, Tier
-from agentq.core.routing_size import Hints
+from agentq.core.routes.guess import KINDS, MANY, ONE, TYPES
+from agentq.core.routes.size import Hints
 from agentq.core.usage import Price
 from agentq.errors import DriverError
 from agentq.models import router

@@ -18,11 +18,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from agentq.core import keywords
-from agentq.core.classify import ENDS, FORMAT, HEADS, LABELS, SCALE, Classifier, features, from_json
-from agentq.core.guess import MANY, ONE, SMALL, Guess, band, best
 from agentq.core.models import Models
-from agentq.core.routing import decide
+from agentq.core.routes import keywords
+from agentq.core.routes.classify import ENDS, FORMAT, HEADS, LABELS, SCALE, Classifier, features, from_json
+from agentq.core.routes.decide import decide
+from agentq.core.routes.guess import MANY, ONE, SMALL, Guess, band, best
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "classifier.json"

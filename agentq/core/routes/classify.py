@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from agentq.core.guess import BANDS, KINDS, MIDDLES, TYPES, Guess, shares
-from agentq.core.keywords import Reading
+from agentq.core.routes.guess import BANDS, KINDS, MIDDLES, TYPES, Guess, shares
+from agentq.core.routes.keywords import Reading
 
 FORMAT = 1
 SCALE = 100  # weights are whole hundredths of a nat

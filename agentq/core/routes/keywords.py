@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agentq.core.guess import KINDS, TYPES, Guess, shares
-from agentq.core.keyword_rules import RULES, Rule
+from agentq.core.routes.guess import KINDS, TYPES, Guess, shares
+from agentq.core.routes.rules import RULES, Rule
 
 MAX_CHARACTERS, MAX_WORDS = 8000, 300  # what a text says first is what it is about
 # How much a vote counts: so that 80 % is right four times of five. The training script prints what it is.

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from agentq.core.guess import KINDS, TYPES
+from agentq.core.routes.guess import KINDS, TYPES
 from agentq.core.text import clean
 
 MAX_TEXT, MAX_ANSWER = 4000, 2000  # characters

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from agentq.core.guess import SMALL
 from agentq.core.models import Models
+from agentq.core.routes.guess import SMALL
 from agentq.core.usage import Usage
 from agentq.errors import UserError
 
@@ -47,9 +47,7 @@ def explicit_chain(models: Models, kind: str) -> Chain:
     else is taken instead."""
     tiers = [name for name in models.routes.get(kind, ()) if name in models.tiers]
     if not tiers:
-        raise UserError(
-            f"no tiers are set for {kind}", f'name them in agents/config.toml: [route] {kind} = ["…"]'
-        )
+        raise UserError(f"no tiers are set for {kind}", f'name them in agents/config.toml: [route] {kind} = ["…"]')
     found = sorted(tiers, key=lambda name: -models.tiers[name].strength)
     return tuple(found), [f"the strongest tier first, {found[0]}"]
 

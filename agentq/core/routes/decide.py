@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from agentq.core import keywords
-from agentq.core.guess import KINDS, MANY, ONE, Guess, best
 from agentq.core.models import Models
-from agentq.core.opinion import Opinion
-from agentq.core.routing_size import Hints, complexity
-from agentq.core.routing_tiers import Chain, chain, explicit_chain, merged
+from agentq.core.routes import keywords
+from agentq.core.routes.guess import KINDS, MANY, ONE, Guess, best
+from agentq.core.routes.opinion import Opinion
+from agentq.core.routes.size import Hints, complexity
+from agentq.core.routes.tiers import Chain, chain, explicit_chain, merged
 from agentq.core.text import did_you_mean
 from agentq.errors import UserError
 
