@@ -35,6 +35,12 @@ _TURNS_PASSED, _NO_LOGIN = 53, 41  # exit statuses
 _ATTEMPTS = 2  # its own default is 10
 _CODE = re.compile(r'"code": ?(\d{3})')
 _WEB_TOOLS = ("web_fetch", "google_web_search")
+_SERVER = "https://generativelanguage.googleapis.com"
+# A project's `.env` is read, but not for these: who chooses a proxy reads along.
+_NOT_FROM_PROJECT = (
+    "DEBUG", "DEBUG_MODE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy",
+    "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED",
+)  # fmt: skip
 _CLEAN = "unset GEMINI_API_KEY BASH_ENV ${!GOOGLE_@} ${!OPENAI_@} ${!ANTHROPIC_@} ${!AWS_@} ${!GITHUB_@}\n"
 
 
@@ -75,8 +81,8 @@ class Gemini:
         }
         if _own(brain):
             env |= {"GEMINI_CLI_HOME": str(folder), "GEMINI_API_KEY": brain.key or "none"}
-        if brain.base_url:
-            env["GOOGLE_GEMINI_BASE_URL"] = brain.base_url
+            # Always named: otherwise an address in the project's `.env` would get the key.
+            env["GOOGLE_GEMINI_BASE_URL"] = brain.base_url or _SERVER
         return env
 
     def reader(self, task: AgentTask) -> "GeminiReader":
@@ -113,6 +119,7 @@ def _settings(task: AgentTask) -> dict[str, Any]:
         "general": {"enableAutoUpdate": False, "maxAttempts": _ATTEMPTS, "retryFetchErrors": False},
         "tools": {"exclude": [] if task.network else list(_WEB_TOOLS)},
         "context": {"fileName": ["AGENTS.md", "GEMINI.md"]},
+        "advanced": {"excludedEnvVars": list(_NOT_FROM_PROJECT)},
         "privacy": {"usageStatisticsEnabled": False},
         "hooksConfig": {"enabled": False},
         "telemetry": {"enabled": False},

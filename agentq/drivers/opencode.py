@@ -32,6 +32,10 @@ BEGIN = (
 _WINDOW, _ANSWER = 128_000, 32_000  # tokens, for a model whose limits nobody told
 _PACKAGES = {"": "@ai-sdk/openai-compatible", "openai": "@ai-sdk/openai-compatible",
              "anthropic": "@ai-sdk/anthropic", "gemini": "@ai-sdk/google"}  # fmt: skip
+_SERVERS = {
+    "": "https://api.openai.com/v1", "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com/v1", "gemini": "https://generativelanguage.googleapis.com/v1beta",
+}  # fmt: skip
 _SWITCHES = {
     "OPENCODE_DISABLE_PROJECT_CONFIG": "1", "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
     "OPENCODE_DISABLE_CLAUDE_CODE": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1",
@@ -110,9 +114,9 @@ def _settings(task: AgentTask) -> dict[str, Any]:
     }  # fmt: skip
     if not _own(brain):
         return settings
-    options = {"apiKey": f"{{env:{KEY}}}" if brain.key else "none"}
-    if brain.base_url:
-        options["baseURL"] = brain.base_url + ("/v1" if brain.protocol == "anthropic" else "")
+    url = brain.base_url and brain.base_url + ("/v1" if brain.protocol == "anthropic" else "")
+    # Always named: otherwise an address in the environment, or in the project's `.env`, would get the key.
+    options = {"apiKey": f"{{env:{KEY}}}" if brain.key else "none", "baseURL": url or _SERVERS[brain.protocol]}
     limit = {"context": window, "output": min(_ANSWER, window // 4)}
     models = {brain.model: {"name": brain.model, "limit": limit}}
     provider = {"npm": _PACKAGES[brain.protocol], "name": "agentq", "options": options, "models": models}
