@@ -57,6 +57,8 @@ _HOME_GLOBS = (
     "*.p12",
     "*.pfx",
 )
+_LOCAL = (".env", ".env.*", ".envrc", "*.pem", "*.key", ".dev.vars", "local_settings.py", "secrets.toml")
+_SAMPLES = frozenset({".example", ".sample", ".template", ".dist", ".defaults"})
 # Sockets whose owner does for a caller what the caller cannot, and what only root may read.
 _SYSTEM = """
     /var/lib/docker /var/lib/containerd /var/lib/lxd/unix.socket /var/snap/lxd/common/lxd/unix.socket
@@ -107,6 +109,14 @@ def kept(network: bool) -> Iterator[Path]:
     yield from map(Path, _KEPT)
     if network:
         yield from (Path(name).resolve() for name in _NAMES)
+
+
+def of_checkout(root: Path) -> tuple[Path, ...]:
+    """What a person's own checkout holds that is not in its commits: settings with secrets, also one folder below,
+    and the state of agentq. For `Walls.hidden`; folders of it that are needed are given as `readable`."""
+    found = [path for pattern in _LOCAL for path in (*root.glob(pattern), *root.glob(f"*/{pattern}"))]
+    samples = [path for path in found if path.suffix in _SAMPLES]
+    return (root / ".git" / "agentq", *(path for path in found if path not in samples))
 
 
 def homes() -> tuple[Path, ...]:

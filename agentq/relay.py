@@ -20,6 +20,7 @@ import _thread
 import os
 import select
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ else:
 PASSED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CONNECTIONS = 256  # at the same time
 CONNECT_LIMIT = 30.0  # s
+DRAIN = 2.0  # s after the end of COMMAND in which what it sent last still gets to its place
 PROCESSES = 4096  # of one sandbox at a time, threads counted; no such limit for root
 NO_WALLS = 125  # exit status when the sandbox could not be made; bwrap has said why on stderr
 MARKER = "AGENTQ_RUN"
@@ -66,11 +68,14 @@ def outer(arguments: list[str]) -> int:
         if not doors_end or fd != doors_end.fileno():
             os.close(fd)
     _thread.start_new_thread(pass_signals, (signals,))
+    traffic = Traffic()
     if doors and doors_end:
         doors_end.close()
-        _thread.start_new_thread(serve, (doors, reach))
+        _thread.start_new_thread(serve, (doors, reach, traffic))
     said = read_all(status)
     _, ended = os.waitpid(pid, 0)
+    if reach:
+        traffic.drain()
     return finish(said.decode(), ended, command)
 
 
@@ -175,37 +180,53 @@ def die(number: int) -> None:
 # ---------------------------------------------------------------- the ports
 
 
-def serve(doors: socket.socket, reach: list[tuple[str, int]]) -> None:
+class Traffic:
+    """Connections as they come and go. sending: those whose COMMAND's side may still have something to say."""
+
+    def __init__(self) -> None:
+        self.open: set[object] = set()
+        self.sending: set[object] = set()
+        self.waiting = select.poll()
+
+    def drain(self) -> None:
+        """Wait until nothing is on its way out, twice in a row: one may be between the door and its place."""
+        end, calm = time.monotonic() + DRAIN, 0
+        while calm < 2 and time.monotonic() < end:
+            calm = 0 if self.sending or self.waiting.poll(0) else calm + 1
+            time.sleep(0.002)
+
+
+def serve(doors: socket.socket, reach: list[tuple[str, int]], traffic: Traffic) -> None:
     """Connect whoever comes to one of the inner listeners with the place it stands for."""
     import socket
 
-    listeners = []
+    doorways: dict[int, tuple[socket.socket, tuple[str, int]]] = {}
     for address in reach:
         _, fds, _, _ = socket.recv_fds(doors, 1, 2)
-        listeners += [(socket.socket(fileno=fd), address) for fd in fds]
+        for fd in fds:
+            doorways[fd] = (socket.socket(fileno=fd), address)
+            traffic.waiting.register(fd, select.POLLIN)
         if not fds:
             return
-    doors.close()
-    room = [CONNECTIONS]
     poll = select.poll()
-    by_number = {listener.fileno(): (listener, address) for listener, address in listeners}
-    for number in by_number:
-        poll.register(number, select.POLLIN)
+    for fd in doorways:
+        poll.register(fd, select.POLLIN)
     while True:
-        for number, _ in poll.poll():
-            listener, address = by_number[number]
+        for fd, _ in poll.poll():
+            listener, address = doorways[fd]
             try:
                 client, _ = listener.accept()
             except OSError:
                 continue
-            if room[0] <= 0:
+            if len(traffic.open) >= CONNECTIONS:
                 client.close()
                 continue
-            room[0] -= 1
-            _thread.start_new_thread(connect, (client, address, room))
+            traffic.open.add(client)
+            traffic.sending.add(client)
+            _thread.start_new_thread(connect, (client, address, traffic))
 
 
-def connect(client: socket.socket, address: tuple[str, int], room: list[int]) -> None:
+def connect(client: socket.socket, address: tuple[str, int], traffic: Traffic) -> None:
     """Join `client` with `address` until both directions are closed."""
     import socket
 
@@ -214,16 +235,23 @@ def connect(client: socket.socket, address: tuple[str, int], room: list[int]) ->
             server.settimeout(None)
             done = _thread.allocate_lock()
             done.acquire()
-            _thread.start_new_thread(carry, (client, server, done))
-            carry(server, client, None)
+            _thread.start_new_thread(answer, (server, client, done))
+            carry(client, server)
+            traffic.sending.discard(client)
             done.acquire()
     except OSError as error:
         os.write(2, f"agentq: {address[0]}:{address[1]} cannot be reached: {error}\n".encode())
     finally:
-        room[0] += 1
+        traffic.sending.discard(client)
+        traffic.open.discard(client)
 
 
-def carry(source: socket.socket, target: socket.socket, done: _thread.LockType | None) -> None:
+def answer(server: socket.socket, client: socket.socket, done: _thread.LockType) -> None:
+    carry(server, client)
+    done.release()
+
+
+def carry(source: socket.socket, target: socket.socket) -> None:
     """Copy one direction to its end."""
     try:
         while data := source.recv(65536):
@@ -231,8 +259,6 @@ def carry(source: socket.socket, target: socket.socket, done: _thread.LockType |
     except OSError:
         close(source)
     close(target)
-    if done:
-        done.release()
 
 
 def close(end: socket.socket) -> None:

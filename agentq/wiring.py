@@ -153,6 +153,14 @@ def book_file() -> Path:
     return _state_home(os.environ) / "models.sqlite"
 
 
+def book_problems() -> list[str]:
+    """What is wrong with that file, if it is there. Raises StoreError when it cannot be read."""
+    from agentq.models.book import Book
+    from agentq.models.clock import HostClock
+
+    return Book(book_file(), HostClock()).problems() if book_file().exists() else []
+
+
 def _state_home(env: Mapping[str, str]) -> Path:
     state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
     return Path(state) / "agentq"

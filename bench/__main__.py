@@ -9,7 +9,20 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench import claims, databases, landing, lane, makespan, postgres, recommend, report, start, store, together
+from bench import (
+    claims,
+    databases,
+    landing,
+    lane,
+    makespan,
+    models,
+    postgres,
+    recommend,
+    report,
+    start,
+    store,
+    together,
+)
 
 SECTIONS: dict[str, tuple[str, report.Section]] = {
     "next": ("'agentq next --json' ÷ 'python -c \"import typer, pydantic\"'", recommend.section),
@@ -20,6 +33,7 @@ SECTIONS: dict[str, tuple[str, report.Section]] = {
     "together": ("five specs ready to land at once, a check of one second", together.section),
     "store": ("updates a second of a queue of 2,000 specs", store.section),
     "claims": ("claims a second of a shared queue, by clones on one host", claims.section),
+    "models": ("microseconds of a step in the book that all processes share", models.section),
     "databases": ("acquire of a branch of an 11 MB SQLite dev ÷ the fastest correct copy", databases.section),
     "postgres": ("acquire of a branch of an 11 MB PostgreSQL dev: warm, fresh, dev in use", postgres.section),
 }

@@ -41,7 +41,8 @@ class Api:
         import httpx2
 
         self._job, self._meter, self._hear, self._sleep = job, meter, hear, sleep
-        self._sdk, self._http = anthropic, httpx2
+        # While a stream is read, the SDK passes on the errors of its HTTP library.
+        self._sdk, self._broken = anthropic, (anthropic.APIConnectionError, httpx2.HTTPError, httpx2.StreamError)
         url = (job.base_url or ANTHROPIC).rstrip("/").removesuffix("/v1")
         self.caches = job.cache if job.cache is not None else url == ANTHROPIC
         self._windows: dict[str, dict[str, Any]] = {}
@@ -58,7 +59,7 @@ class Api:
         """Tokens of context the model takes: as told, as the server says, or what is usual."""
         if self._job.window:
             return self._job.window
-        with suppress(self._sdk.AnthropicError, self._http.HTTPError, ValueError, TypeError, AttributeError):
+        with suppress(self._sdk.AnthropicError, *self._broken, ValueError, TypeError, AttributeError):
             for found in self._client.models.list(timeout=ASK_MODELS):
                 told = found.model_dump() if found.id == self._job.model else {}
                 for name in _WINDOW_NAMES:
@@ -125,7 +126,7 @@ class Api:
             self._look(error.response.headers)
             message = error.api_message or _plain(error)
             raise failure.of_answer(error.status_code, message, error.response.headers) from None
-        except (self._sdk.APIConnectionError, self._http.HTTPError, self._http.StreamError) as error:
+        except self._broken as error:
             cause = error.__cause__ or error
             raise ApiError("network", f"no answer: {cause or type(cause).__name__}") from None
 

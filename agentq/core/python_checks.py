@@ -64,7 +64,7 @@ def called(node: ast.Call) -> list[Check] | None:
     if name not in _RAISES and name.lower().lstrip("_").startswith(
         ("assert", "check", "verify", "expect", "ensure")
     ):
-        return [Check(_text(node), PARTLY, node.lineno)]
+        return [Check(_text(node), PARTLY, node.lineno, custom=True)]
     return None
 
 

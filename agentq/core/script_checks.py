@@ -78,7 +78,7 @@ class _Checks:
         if not dotted and _NAMED.match(token.text) and code.at(at + 1) == "(" and code.at(at - 1) != "function":
             after = code.partner[at + 1] + 1
             if code.at(after) != "{":
-                return Check(code.text(at, after), PARTLY, token.line), after
+                return Check(code.text(at, after), PARTLY, token.line, custom=True), after
         return None, at
 
     def _chain(self, at: int, end: int) -> tuple[Check | None, int]:

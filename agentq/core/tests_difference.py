@@ -32,7 +32,7 @@ def _take(checks: list[Check], counts: Counter[tuple[str, bool]]) -> list[Check]
 
 def rank_beside(check: Check, subjects: set[str]) -> int:
     """`not x` is as good as any check of x that it contradicts."""
-    return 5 if check.negated and check.subject in subjects else check.rank
+    return EXACT if check.custom or (check.negated and check.subject in subjects) else check.rank
 
 
 def is_less(check: Check, other: Check, subjects: set[str]) -> bool:

@@ -307,6 +307,8 @@ def _judged(check: Check, state: _State) -> Check:
 def _expressions(one: ast.AST, state: _State, out: _Body, *, checks: bool = True) -> None:
     """Calls that check, skip, mock, or go to a helper."""
     for node in ast.walk(one):
+        if isinstance(node, ast.Name):  # `yield check, a, b` hands a helper on
+            out.calls.append(node.id)
         if not isinstance(node, ast.Call):
             continue
         name = _text(node.func)

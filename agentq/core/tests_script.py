@@ -45,9 +45,8 @@ class _Reader:
         self._scope(0, len(self.code.all), (), (), 0)
         for name, start, end in self._functions():
             found = tuple(checks(self.code, start, end))
-            if found:
-                line = self.code.all[start].line
-                self.shape.helpers[name] = Case(name, line, (), found, calls=tuple(self._calls(start, end)))
+            line = self.code.all[start].line
+            self.shape.helpers[name] = Case(name, line, (), found, calls=tuple(self._calls(start, end)))
 
     def _scope(self, start: int, end: int, names: tuple[str, ...], skips: tuple[str, ...], depth: int) -> None:
         if depth > 40:

@@ -42,9 +42,13 @@ def _compared(
     one: Version, before: list[Rule], after: list[Rule], had: set[tuple[str, str]], have: set[tuple[str, str]]
 ) -> Iterable[Weakening]:
     known, names = {rule.name: rule for rule in before}, {rule.name for rule in after}
+    sections = {rule.name.rpartition(".")[0] for rule in before}
     for rule in after:
         if (_key(rule) not in had or rule.level is not None) and (text := _lowered(rule, known.get(rule.name))):
-            stops = not rule.notes and not (one.old is None and rule.narrows)
+            # Whoever begins to use a tool says where: nothing was looked at before.
+            elsewhere = "pytest" not in rule.name and rule.name.rpartition(".")[0] not in sections
+            begins = rule.narrows and (one.old is None or elsewhere)
+            stops = not rule.notes and not begins
             yield Weakening(one.path, rule.line, "settings", clean(text), stops=stops)
     for rule in before:
         if rule.needed and rule.name not in names and _key(rule) not in have:

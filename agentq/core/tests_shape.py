@@ -24,7 +24,8 @@ class Unreadable(Exception):
 class Check:
     """One assertion. `text`: in a normal form; `rank`: from NOTHING (always true) to EXACT; `core` and `slack`:
     without and with what makes it looser (a tolerance, a missing message), greater is looser; `subject`: what is
-    looked at; `negated`: it demands that this be false or empty; `weight`: how many checks it may stand for."""
+    looked at; `negated`: it demands that this be false or empty; `weight`: how many checks it may stand for;
+    `custom`: a function of the project's own, by its name, which may demand anything."""
 
     text: str
     rank: int
@@ -35,6 +36,7 @@ class Check:
     negated: bool = False
     conditional: bool = False
     weight: int = 1
+    custom: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ windows of a plan, stand in its own record of the session, which is read along w
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -99,7 +98,7 @@ class Codex:
         return {**own, KEY: task.brain.key} if task.brain.key else own
 
     def reader(self, task: AgentTask) -> said.CodexReader:
-        return said.CodexReader(task, home(), lambda: shutil.rmtree(temporary(task), ignore_errors=True))
+        return said.CodexReader(task, home())
 
     def doctor(self, version: str) -> list[Finding]:
         found = []

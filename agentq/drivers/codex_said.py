@@ -7,7 +7,7 @@ stdout alone still gives a verdict.
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ from agentq.drivers.base import (
     UsedTool,
     Window,
 )
+from agentq.drivers.reading import count, entry, summary, table
 from agentq.drivers.runner import Lines, ended
 
 SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{7,63}")
 _WINDOWS = {300: "five_hour", 10_080: "seven_day"}  # minutes -> name
 _LOOKS = 50  # lines of stdout after which the record is not looked for any more
-_SUMMARY = 500  # characters
 _RECONNECT = re.compile(r"Reconnecting\.\.\. (?:(\d+)/\d+|waiting for network) \((.*)\)", re.DOTALL)
 _STATUS = re.compile(r'(?:unexpected|last) status:? (\d{3})|http_status_code": (\d{3})')
 _AT = re.compile(r"try again at (?:([A-Z][a-z]{2}) (\d{1,2})(?:st|nd|rd|th), (\d{4}) )?(\d{1,2}):(\d{2})\s([AP])M")
@@ -60,10 +60,10 @@ _CAUSES: tuple[tuple[str, Cause], ...] = (
 
 
 class CodexReader:
-    """One run. folder: codex's home. after: called when it is over."""
+    """One run. folder: codex's home."""
 
-    def __init__(self, task: AgentTask, folder: Path, after: Callable[[], object]) -> None:
-        self._task, self._record, self._after = task, Record(folder, task.session), after
+    def __init__(self, task: AgentTask, folder: Path) -> None:
+        self._task, self._record = task, Record(folder, task.session)
         self._session, self._words, self._failure, self._known_as = task.session, "", "", ""
         self._finished = False
         self._sum: Usage | None = None
@@ -72,7 +72,7 @@ class CodexReader:
         self._windows: dict[str, Window] = {}
 
     def feed(self, line: str) -> list[Event]:
-        heard = [*self._event(_object(line)), *self._along()]
+        heard = [*self._event(entry(line)), *self._along()]
         if self._sum is not None and not self._answers and not self._record.found:
             heard.append(self._used(self._sum - self._task.before.usage))
         return heard
@@ -83,12 +83,12 @@ class CodexReader:
                 self._session = str(event.get("thread_id", ""))
                 yield Began(self._session, self._task.brain.model)
             case "item.started" | "item.updated" | "item.completed":
-                yield from self._item(str(event["type"]), _dict(event.get("item")))
+                yield from self._item(str(event["type"]), table(event.get("item")))
             case "turn.completed":
                 self._finished, self._failure = True, ""
-                self._sum = usage_of(_dict(event.get("usage")))
+                self._sum = usage_of(table(event.get("usage")))
             case "turn.failed":
-                self._failure = str(_dict(event.get("error")).get("message", "")) or "it failed"
+                self._failure = str(table(event.get("error")).get("message", "")) or "it failed"
             case "error":
                 yield from self._error(str(event.get("message", "")))
 
@@ -105,7 +105,7 @@ class CodexReader:
 
     def _error(self, message: str) -> Iterator[Event]:
         if again := _RECONNECT.fullmatch(message):
-            yield Retried(status_of(again[2]), int(again[1] or 1), message=one_line(again[2], _SUMMARY))
+            yield Retried(status_of(again[2]), int(again[1] or 1), message=summary(again[2]))
         else:
             self._failure = message
 
@@ -113,14 +113,14 @@ class CodexReader:
         """What the record has meanwhile."""
         for kind, payload in self._record.new(self._session):
             if kind == "token_usage_record":
-                if (used := usage_of(_dict(payload.get("usage")))).total:
+                if (used := usage_of(table(payload.get("usage")))).total:
                     yield self._used(used)
             elif kind == "token_count":
-                for window in windows_of(_dict(payload.get("rate_limits"))):
+                for window in windows_of(table(payload.get("rate_limits"))):
                     if self._windows.get(window.name) != window:
                         self._windows[window.name] = window
                         yield window
-            elif error := _dict(payload.get("error")).get("codex_error_info"):
+            elif error := table(payload.get("error")).get("codex_error_info"):
                 self._known_as = json.dumps(error)
 
     def _used(self, used: Usage) -> UsedTokens:
@@ -128,7 +128,6 @@ class CodexReader:
         return UsedTokens(used, self._task.brain.model)
 
     def verdict(self, outcome: process.Outcome, errors: str) -> AgentResult:
-        self._after()
         list(self._along())
         whole = replace(
             ended(outcome),
@@ -144,16 +143,16 @@ class CodexReader:
 
     def _exited(self, whole: AgentResult, errors: str) -> AgentResult:
         if whole.returncode == 0 and self._finished and not self._failure:
-            return replace(whole, outcome="done", summary=one_line(self._words, _SUMMARY))
+            return replace(whole, outcome="done", summary=summary(self._words))
         if not self._failure:
-            why = one_line(errors, _SUMMARY) or one_line(whole.summary, _SUMMARY) or "it ended in the middle"
+            why = summary(errors) or summary(whole.summary) or "it ended in the middle"
             return replace(whole, outcome="failed", summary=why)
         told = f"{self._failure} {self._known_as}"
         cause = cause_of(told)
-        summary = one_line(_inner(self._failure), _SUMMARY)
+        words = summary(_inner(self._failure))
         until = self._resets(self._failure) if cause == "usage-limit" else 0.0
         return replace(
-            whole, outcome="failed", cause=cause, summary=summary, status=status_of(told), resets_at=until
+            whole, outcome="failed", cause=cause, summary=words, status=status_of(told), resets_at=until
         )
 
     def _resets(self, message: str) -> float:
@@ -176,7 +175,7 @@ _TOOLS = {
 def _detail(item: dict[str, Any]) -> str:
     changes = item.get("changes")
     if isinstance(changes, list):
-        return ", ".join(str(_dict(change).get("path", "")) for change in changes)
+        return ", ".join(str(table(change).get("path", "")) for change in changes)
     return " ".join(str(item[key]) for key in ("command", "server", "tool", "query") if item.get(key))
 
 
@@ -200,9 +199,9 @@ class Record:
             self._lines = _FromStart(path) if path else None
         for line in self._lines.new() if self._lines else []:
             if any(f'"{kind}"' in line[:250] for kind in ("token_usage_record", "token_count", "task_complete")):
-                entry = _object(line)
-                payload = _dict(entry.get("payload"))
-                yield str(entry.get("type") if entry.get("type") != "event_msg" else payload.get("type")), payload
+                told = entry(line)
+                payload = table(told.get("payload"))
+                yield str(told.get("type") if told.get("type") != "event_msg" else payload.get("type")), payload
 
     def _find(self, session: str) -> Path | None:
         if not SESSION.fullmatch(session):
@@ -223,17 +222,17 @@ class _FromStart(Lines):
 
 def usage_of(told: dict[str, Any]) -> Usage:
     """Codex counts cached tokens in `input_tokens`, too."""
-    read, written = _count(told, "cached_input_tokens"), _count(told, "cache_write_input_tokens")
-    fresh = max(0, _count(told, "input_tokens") - read - written)
-    return Usage(fresh, _count(told, "output_tokens"), read, written)
+    read, written = count(told, "cached_input_tokens"), count(told, "cache_write_input_tokens")
+    fresh = max(0, count(told, "input_tokens") - read - written)
+    return Usage(fresh, count(told, "output_tokens"), read, written)
 
 
 def windows_of(limits: dict[str, Any]) -> Iterator[Window]:
-    for window in (_dict(limits.get("primary")), _dict(limits.get("secondary"))):
-        used, minutes = window.get("used_percent"), _count(window, "window_minutes")
+    for window in (table(limits.get("primary")), table(limits.get("secondary"))):
+        used, minutes = window.get("used_percent"), count(window, "window_minutes")
         if isinstance(used, int | float) and minutes:
             name = _WINDOWS.get(minutes, f"{minutes}_minutes")
-            yield Window(name, used / 100, _count(window, "resets_at"), "rejected" if used >= 100 else "allowed")
+            yield Window(name, used / 100, count(window, "resets_at"), "rejected" if used >= 100 else "allowed")
 
 
 def cause_of(told: str) -> Cause:
@@ -270,20 +269,4 @@ def version(text: str) -> tuple[int, ...]:
 
 def _inner(message: str) -> str:
     """The sentence in an error that is JSON."""
-    return str(_dict(_object(message).get("error")).get("message", "")) or message
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        return _dict(json.loads(text))
-    except (ValueError, RecursionError):
-        return {}
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(told: dict[str, Any], name: str) -> int:
-    value = told.get(name)
-    return int(value) if isinstance(value, int | float) and value >= 0 else 0
+    return str(table(entry(message).get("error")).get("message", "")) or message

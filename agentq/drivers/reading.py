@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from agentq.core.text import one_line
@@ -60,7 +59,3 @@ def count(told: dict[str, Any], name: str) -> int:
 
 def summary(text: str) -> str:
     return one_line(text, SUMMARY)
-
-
-def prompt(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace").replace("\0", "")

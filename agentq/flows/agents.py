@@ -32,7 +32,8 @@ from agentq.flows import brief, collide
 from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.services import Services, Thinking
 from agentq.flows.session import Session, shown
-from agentq.models.choose import Chosen, Over, failed, frees
+from agentq.models.buckets import Buckets
+from agentq.models.choose import NEUTRAL, Chosen, Over, failed, frees
 from agentq.models.ledger import Ledger, Want
 from agentq.trunk.mirror import Change
 
@@ -116,6 +117,8 @@ def _once(session: Session, task: AgentTask, chosen: Chosen) -> tuple[AgentResul
     )  # fmt: skip
 
     def hear(event: Event) -> None:
+        if not bill.arrived:
+            bill.arrive(services.thinking.chooser.gate.buckets)
         if isinstance(event, UsedTokens):
             bill.enter(event)
         elif isinstance(event, Retried):
@@ -131,7 +134,7 @@ def _once(session: Session, task: AgentTask, chosen: Chosen) -> tuple[AgentResul
         if result is not None:
             bill.settle(result)
         services.thinking.chooser.done(
-            chosen, result.cause if result else "", resets_at=result.resets_at if result else 0
+            chosen, result.cause if result else NEUTRAL, resets_at=result.resets_at if result else 0
         )
     if result.outcome == "stopped" and bill.over and not services.stop():
         result = replace(result, outcome="limit", cause="budget", summary=bill.why)
@@ -153,6 +156,13 @@ class Bill:
     over: Denied | None = None
     usage: Usage = field(default_factory=Usage)
     cost: float = 0.0
+    arrived: bool = False
+
+    def arrive(self, buckets: Buckets) -> None:
+        """The first word of the agent: its request is at the server, and counts as one of the past from now on."""
+        self.arrived = True
+        if self.chosen.entry is not None:
+            buckets.arrived(self.chosen.entry.seat)
 
     @property
     def why(self) -> str:

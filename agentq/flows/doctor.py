@@ -59,6 +59,7 @@ class Wiring(Protocol):
     def services(self, made: Base) -> "Services": ...
     def databases(self, repo: Repository, config: Config, root: Path) -> "Databases": ...
     def driver(self, config: Config, name: str = "") -> "Driver": ...
+    def book_problems(self) -> list[str]: ...
     def workspaces_root(self, repo: Repository, config: Config, env: Mapping[str, str]) -> Path: ...
 
 
@@ -75,7 +76,7 @@ def checks(wiring: Wiring, repo: Repository, patience: float = ANSWER_SECONDS) -
         lambda: _trunk(base, patience),
         lambda: _machine(wiring, base),
         lambda: _doors(wiring, base),
-        lambda: _sandbox(base),
+        lambda: _sandbox(base, wiring.book_problems),
         lambda: _migrations(base),
         lambda: _disk(wiring, base),
         lambda: _queue(wiring, base),
@@ -219,8 +220,8 @@ def _asking(wiring: Wiring, config: Config, name: str) -> Callable[[], Any]:
     return lambda: wiring.driver(config, name).doctor()
 
 
-def _sandbox(base: Base) -> Iterator[Finding]:
-    """Which walls agents have, and which keys the buckets lack."""
+def _sandbox(base: Base, book_problems: Callable[[], list[str]]) -> Iterator[Finding]:
+    """Which walls agents have, what is wrong with the book of costs, and which keys the buckets lack."""
     use = base.config.sandbox.use
     walls = sandbox.find(use)  # type: ignore[arg-type]
     if walls.warning:
@@ -230,6 +231,8 @@ def _sandbox(base: Base) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"sandbox: bubblewrap ({walls.program})")
+    for problem in book_problems():
+        yield Finding("bad", problem, "restore the file from a copy; it holds what was spent")
     for bucket in base.config.models.buckets.values() if base.config.models else ():
         if bucket.key_env and not os.environ.get(bucket.key_env):
             text = f"bucket '{bucket.name}': the variable {bucket.key_env} is not set"

@@ -15,7 +15,7 @@ from agentq.core.tests_compare import Version, Weakening
 from agentq.core.tests_config import is_settings
 from agentq.core.tests_files import is_golden, is_other, reader_of
 from agentq.core.tests_shape import MAX_BYTES
-from agentq.core.text import clean, plural
+from agentq.core.text import plural
 from agentq.errors import GitError
 from agentq.flows.outcome import Failed
 from agentq.flows.session import Session, shown
@@ -163,7 +163,7 @@ def _write(session: Session, stage: str, found: Sequence[Weakening]) -> None:
     """All of it, for people, beside the logs of the run."""
     lines = [f"{'stops' if one.stops else 'note'}: {one.kind}: {one}" for one in found]
     place = session.evidence.folder / f"{stage}-tests-compared.txt"
-    place.write_text(clean("\n".join(lines)) + "\n", encoding="utf-8", errors="replace")
+    place.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
     session.say("tests-compared", stage=stage, stops=sum(one.stops for one in found), file=str(place))
 
 
@@ -175,4 +175,4 @@ def _failed(session: Session, stops: Sequence[Weakening]) -> Failed:
         f"'agentq retry {session.id}' lets the agent put them back; if that is wanted, allow it: "
         f"'agentq edit {session.id} --tests-may-shrink {shown(paths, 1)}', then retry"
     )
-    return Failed(clean(problem), hint, attention=clean(problem))
+    return Failed(problem, hint, attention=problem)

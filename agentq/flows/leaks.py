@@ -4,7 +4,6 @@ The message of a landing is made from the spec, never from the agent's commits, 
 can carry one.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -35,7 +34,7 @@ class Leak:
 def check(session: Session, before: str, after: str, text: str = "") -> Failed | None:
     """Failed when the change from `before` to `after` (commits or trees) or `text` carries a secret. Raises
     GitError when git cannot say."""
-    known = secrets.known_values(os.environ)
+    known = session.services.secrets
     found = in_change(session.services.mirror, before, after, known)
     found += [Leak("", one) for one in secrets.scan(text, known)]
     if not found:

@@ -25,8 +25,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Shut:
-    """The tier is left alone; ask again in `seconds`, or go to the next tier. until: the latest time at which
-    the next probe may go; one that is under way may end it sooner."""
+    """The tier is left alone; ask again in `seconds`, which is at `until`, or go to the next tier."""
 
     tier: str
     seconds: float
@@ -73,7 +72,7 @@ class Breakers:
             left = max(0.0, before.next_at - page.now.at)
             # A probe may succeed at any moment: waiting for its time-out would leave a healthy tier alone.
             seconds = min(left, self.rules.cooldown / 10) if before.prober else left
-            return Shut(tier, seconds, page.now.when(before.next_at), before.cause)
+            return Shut(tier, seconds, page.now.when(page.now.at + seconds), before.cause)
         if after != before:
             _put(page, tier, after)
         return given

@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from agentq.core.breaker import COUNTS, SLEEPS
 from agentq.core.budget import NANO, Denied
 from agentq.core.models import Bucket, Tier
-from agentq.core.pace import Thresholds
+from agentq.core.pace import Decision, Thresholds
 from agentq.models.account import handed
 from agentq.models.breakers import Shut
 from agentq.models.buckets import Asleep
 from agentq.models.gate import Entry, Gate
 from agentq.models.ledger import Ledger, Reservation, Sum, Want
 
+NEUTRAL = "request"  # a cause that speaks neither for a model nor against it
 SOON = 5.0  # s after which a tier is asked again that did not say when
 
 
@@ -62,14 +63,8 @@ class Chooser:
         unusable: Callable[[Tier], str] = lambda _: "",
         buckets: Mapping[str, Bucket] | None = None,
     ) -> None:
-        self.ledger, self.gate, self._thresholds, self._now, self._unusable = (
-            ledger,
-            gate,
-            thresholds,
-            now,
-            unusable,
-        )
-        self._buckets = buckets or {}
+        self.ledger, self.gate, self._thresholds, self._now = ledger, gate, thresholds, now
+        self._unusable, self._buckets = unusable, buckets or {}
 
     def choose(self, chain: Sequence[Tier], want: Want) -> Chosen | Later | Over:
         """want: its bucket and tier are filled in."""
@@ -83,11 +78,7 @@ class Chooser:
             if problem := self._unusable(tier):
                 reasons.append(f"{tier.name}: {problem}")
                 continue
-            if decision.delay and (left := self.gate.buckets.turn(tier.bucket, decision.delay)):
-                reasons.append(f"{tier.name}: {decision.reason}")
-                soonest.append(self._now() + timedelta(seconds=left))
-                continue
-            verdict = self._ask(tier, replace(want, bucket=tier.bucket, tier=tier.name), why)
+            verdict = self._ask(tier, replace(want, bucket=tier.bucket, tier=tier.name), why, decision)
             if isinstance(verdict, Chosen | Over | Later):
                 return verdict
             reasons.append(f"{tier.name}: {verdict[1]}")
@@ -103,8 +94,11 @@ class Chooser:
         ]
         return min((max(1, line.total - line.in_use) / NANO for line in lines), default=0.0)
 
-    def _ask(self, tier: Tier, want: Want, why: str) -> Chosen | Over | Later | tuple[datetime | None, str]:
-        """The tier, or when to ask for it again and why not now."""
+    def _ask(
+        self, tier: Tier, want: Want, why: str, pace: Decision
+    ) -> Chosen | Over | Later | tuple[datetime | None, str]:
+        """The tier, or when to ask for it again and why not now. Whose turn it is, is asked last: a turn that is
+        not used would delay everybody."""
         reservation = self.ledger.reserve(want)
         if isinstance(reservation, Denied):
             if not frees(reservation):
@@ -115,7 +109,12 @@ class Chooser:
             return until, reservation.reason
         entry = self.gate.enter(tier, want.owner)
         if isinstance(entry, Entry):
-            return Chosen(tier, entry.seat.server, reservation, entry, why)
+            left = self.gate.buckets.turn(tier.bucket, pace.delay) if pace.delay else 0.0
+            if not left:
+                return Chosen(tier, entry.seat.server, reservation, entry, why)
+            self.gate.leave(entry, NEUTRAL, sent=False)
+            self.ledger.settle(reservation)
+            return self._now() + timedelta(seconds=left), pace.reason
         self.ledger.settle(reservation)
         if isinstance(entry, Asleep | Shut):
             return entry.until, entry.reason
@@ -124,8 +123,8 @@ class Chooser:
     def handed_over(self, chosen: Chosen) -> tuple[Chosen, str]:
         """The choice for an agent that asks before each of its requests, and the account it asks."""
         if chosen.entry is not None:
-            # Nothing was sent: a probe of a breaker goes back, to be used by the first request.
-            self.gate.leave(chosen.entry, "budget", sent=False)
+            # A probe of a breaker goes back, to be used by the first request.
+            self.gate.leave(chosen.entry, NEUTRAL, sent=False)
         name = chosen.tier.bucket
         account = handed(
             self.gate.buckets.book.path, chosen.tier, self._buckets.get(name) or Bucket(name), self.ledger.budgets,
@@ -136,11 +135,9 @@ class Chooser:
     def done(
         self, chosen: Chosen, cause: str = "", *, sent: bool = True, resets_at: float = 0, retry_after: float = 0
     ) -> Sum:
-        """The run is over. cause: of `drivers.base`; what is about the work and not about the model counts as an
-        answer. What the run used."""
-        counts = cause if cause in COUNTS | SLEEPS else ""
+        """The run is over. cause: of `drivers.base`; NEUTRAL where nobody knows. What the run used."""
         if chosen.entry is not None:
-            self.gate.leave(chosen.entry, counts, sent=sent, resets_at=resets_at, retry_after=retry_after)
+            self.gate.leave(chosen.entry, cause, sent=sent, resets_at=resets_at, retry_after=retry_after)
         return self.ledger.settle(chosen.reservation)
 
 

@@ -101,8 +101,8 @@ def fits(
     page: Page, limits: Sequence[Limit], wanted: Mapping[Unit, int], before: Sums | None = None
 ) -> Denied | None:
     """What is in the way of `wanted`, and when that frees. A wish larger than a rolling limit waits until the
-    window is empty: it would never fit. before: what others wait for, who come first; what is under way is then taken
-    for used. Without a line it may as well end unused: where nothing else is in the way, nobody knows when."""
+    window is empty: it would never fit. before: what others wait for, who come first; what is under way is then
+    taken for used. Without a line it may as well end unused: where only that is in the way, nobody knows when."""
     for limit in limits:
         line, amount = limit.line, wanted.get(limit.line.unit, 0)
         amount = (min(amount, line.total) if limit.length else amount) + (before or Sums()).of(line.unit)

@@ -1,4 +1,4 @@
-"""The router (mission rows P5, P11, N6): `agentq.core.routes.decide` with the weights that ship, and a model to ask."""
+"""The router (mission rows P5, P11, N6): `agentq.core.routes`, the weights that ship, and a model to ask."""
 
 import json
 import threading

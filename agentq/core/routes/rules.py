@@ -1,4 +1,4 @@
-"""The keyword rules of the router's first layer, as a table (mission row P5). `agentq.core.routes.keywords` applies
+"""The keyword rules of the router's first layer, as a table (mission row P5). `keywords` beside it applies
 them."""
 
 from collections.abc import Mapping
