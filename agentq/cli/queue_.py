@@ -22,6 +22,9 @@ DependsOn = Annotated[
 FilesModified = Annotated[
     list[str] | None, typer.Option("--files", help="Path or glob it changes; may be repeated.")
 ]
+TestsMayShrink = Annotated[
+    list[str] | None, typer.Option("--tests-may-shrink", help="File whose tests it may weaken; may be repeated.")
+]
 Estimate = Annotated[float | None, typer.Option("--estimate", help="Hours.")]
 Budget = Annotated[int | None, typer.Option("--context-budget", help="Tokens of context it may need.")]
 Priority = Annotated[int | None, typer.Option("--priority", help="A manual pin; higher goes first.")]
@@ -66,6 +69,7 @@ def add(
     type: Type = None,
     depends_on: DependsOn = None,
     files_modified: FilesModified = None,
+    tests_may_shrink: TestsMayShrink = None,
     estimate: Estimate = None,
     context_budget: Budget = None,
     priority: Priority = None,
@@ -82,8 +86,8 @@ def add(
     base = wiring.base()
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
-        files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
-        priority=priority, tests=tests, migration=migration, kind=kind, network=network,
+        files_modified=files_modified or None, tests_may_shrink=tests_may_shrink or None,
+        estimate_hours=estimate, context_budget=context_budget, priority=priority, tests=tests, migration=migration, kind=kind, network=network,
     )  # fmt: skip
     add_spec(base.store, base.repo.root, spec_id, given)
     _report(json, spec_id, f"added '{spec_id}'")
@@ -97,6 +101,7 @@ def edit(
     type: Type = None,
     depends_on: DependsOn = None,
     files_modified: FilesModified = None,
+    tests_may_shrink: TestsMayShrink = None,
     estimate: Estimate = None,
     context_budget: Budget = None,
     priority: Priority = None,
@@ -113,8 +118,8 @@ def edit(
 
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
-        files_modified=files_modified or None, estimate_hours=estimate, context_budget=context_budget,
-        priority=priority, tests=tests, migration=migration, kind=kind, network=network,
+        files_modified=files_modified or None, tests_may_shrink=tests_may_shrink or None,
+        estimate_hours=estimate, context_budget=context_budget, priority=priority, tests=tests, migration=migration, kind=kind, network=network,
     )  # fmt: skip
     base = wiring.base()
     edit_spec(base.store, spec_id, given, clear or [], base.config.overlap.additive)

@@ -106,6 +106,9 @@ class Spec(Model):
     files_modified: Annotated[tuple[Path, ...], Field(max_length=MAX_PATHS)] = Field(
         default=(), description="Paths and globs it changes or adds."
     )
+    tests_may_shrink: Annotated[tuple[Path, ...], Field(max_length=MAX_PATHS)] = Field(
+        default=(), description="Test and settings files in which it may remove, skip or weaken tests."
+    )
     estimate_hours: Hours | None = None
     context_budget: Annotated[StrictInt, Field(gt=0, le=MAX_COUNT)] | None = Field(
         default=None, description="Tokens of context the agent may need."

@@ -8,13 +8,13 @@ such word, since most specs declare the test file they add to.
 import shlex
 from collections.abc import Sequence
 
-from agentq.core import honesty
+from agentq.core.honesty import judge
+from agentq.core.honesty.compare import Version, Weakening
+from agentq.core.honesty.config import is_settings
+from agentq.core.honesty.files import is_golden, is_other, reader_of
+from agentq.core.honesty.shape import MAX_BYTES
 from agentq.core.lifecycle import Stage
 from agentq.core.paths import matches_any
-from agentq.core.tests_compare import Version, Weakening
-from agentq.core.tests_config import is_settings
-from agentq.core.tests_files import is_golden, is_other, reader_of
-from agentq.core.tests_shape import MAX_BYTES
 from agentq.core.text import plural
 from agentq.errors import GitError
 from agentq.flows.outcome import Failed
@@ -44,7 +44,7 @@ def check(session: Session, before: str, after: str, stage: Stage) -> Failed | t
     """Compare the tests of two trees; Failed with what is weaker, or notes about what the spec allows and about
     what is no more than worth showing. Raises GitError when git cannot say."""
     found = review(session, before, after)
-    allowed = tuple(getattr(session.entry, "tests_may_shrink", ()))
+    allowed = session.entry.tests_may_shrink
     stops = [one for one in found if one.stops and not matches_any(allowed, one.path)]
     granted = [one for one in found if one.stops and matches_any(allowed, one.path)]
     if found:
@@ -114,7 +114,7 @@ def review(session: Session, before: str, after: str) -> list[Weakening]:
     globs = commands.test_files
     changes = [one for one in mirror.changes(before, after) if _matters(one.path, globs, verify)]
     versions, left = _versions(session, changes)
-    found = honesty.review(versions, globs, verify)
+    found = judge.review(versions, globs, verify)
     if left:
         text = f"the change is too large to compare its tests: {plural(len(left), 'file')} left, {shown(left, 3)}"
         found.insert(0, Weakening(left[0], 0, "unreadable", text))

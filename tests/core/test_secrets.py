@@ -5,11 +5,13 @@ import json
 import random
 import string
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.size import FULL
 
 from agentq.core import redact, secrets
 from agentq.core.redact import Redactor
@@ -256,3 +258,24 @@ def test_how_much_is_found(capsys: pytest.CaptureFixture[str]) -> None:
         with capsys.disabled():
             print(f"\nsecrets: {name}: {rate:.0%} found", end="")
         assert rate > 0.9, name
+
+
+def test_how_often_it_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    """On code that was published: the packages that are installed here."""
+    files = sorted(Path(pytest.__file__).parents[1].rglob("*.*"))
+    chosen = [
+        file for file in files if file.suffix in (".py", ".js", ".json", ".toml", ".txt", ".sh", ".sql", ".cfg")
+    ]
+    chosen = chosen if FULL else chosen[:: max(1, len(chosen) // 2000)]
+    found, size, begin = [], 0, time.perf_counter()
+    for file in chosen:
+        data = file.read_bytes()
+        size += len(data)
+        found += [(file, one) for one in scan(data, path=file.as_posix().partition("site-packages/")[2])]
+    seconds = time.perf_counter() - begin
+    rate = len(found) / len(chosen) * 10_000
+    with capsys.disabled():
+        print(
+            f"\nsecrets: {len(found)} in {len(chosen):,} files, {rate:.1f} in 10,000; {size / 1e6 / seconds:.0f} MB/s"
+        )
+    assert rate < 10, found

@@ -6,7 +6,7 @@
 import ast
 import re
 
-from agentq.core.tests_shape import EXACT, HARDLY, NEARLY, NOTHING, PARTLY, WEAK, Check
+from agentq.core.honesty.shape import EXACT, HARDLY, NEARLY, NOTHING, PARTLY, WEAK, Check
 
 _COMPARED = {
     "assertEqual": ast.Eq, "assertEquals": ast.Eq, "assertNotEqual": ast.NotEq, "assertNotEquals": ast.NotEq,

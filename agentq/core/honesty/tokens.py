@@ -6,7 +6,7 @@ Linear in the length of the text. A text whose brackets do not match is refused,
 import re
 from dataclasses import dataclass
 
-from agentq.core.tests_shape import Unreadable
+from agentq.core.honesty.shape import Unreadable
 
 _SPACE = r"(?P<space>\s+)"
 _REST = r"|(?P<name>[A-Za-z_$@][\w$]*)|(?P<number>\d[\w.]*)|(?P<mark>=>|::|\?\.|[=!<>]=+|&&|\|\||[^\w\s])"

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from agentq.core.tests_shape import EXACT, PARTLY, Check
+from agentq.core.honesty.shape import EXACT, PARTLY, Check
 
 _ASSERTS = re.compile(r"assert|expect|should|\braises\b", re.IGNORECASE)
 

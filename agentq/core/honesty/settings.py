@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from agentq.core.tests_compare import Version, Weakening
-from agentq.core.tests_config import Rule, rules_of
+from agentq.core.honesty.compare import Version, Weakening
+from agentq.core.honesty.config import Rule, rules_of
 from agentq.core.text import clean
 
 # Where a new file may take the place of the settings in force.

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from agentq.core.tests_shape import EXACT, HARDLY, NEARLY, NOTHING, PARTLY, WEAK, Check
-from agentq.core.tokens import Tokens
+from agentq.core.honesty.shape import EXACT, HARDLY, NEARLY, NOTHING, PARTLY, WEAK, Check
+from agentq.core.honesty.tokens import Tokens
 
 _NAMED = re.compile(r"_*(assert|expect|verify|check|ensure|should)([A-Z_]\w*|)$")
 _EXACT = {

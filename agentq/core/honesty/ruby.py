@@ -2,7 +2,7 @@
 
 import re
 
-from agentq.core.tests_shape import EXACT, HARDLY, PARTLY, WEAK, Case, Check, Shape
+from agentq.core.honesty.shape import EXACT, HARDLY, PARTLY, WEAK, Case, Check, Shape
 
 _TEST = re.compile(
     r"(?P<pad>\s*)(?:def\s+(?P<method>test_\w+)|(?P<word>x?it|fit|pit|test|specify|xspecify|example|scenario|should)"

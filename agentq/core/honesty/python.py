@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentq.core.python_checks import asserted, called, raising, truth
-from agentq.core.tests_shape import NOTHING, Case, Check, Shape, Unreadable
+from agentq.core.honesty.python_checks import asserted, called, raising, truth
+from agentq.core.honesty.shape import NOTHING, Case, Check, Shape, Unreadable
 
 _SKIPS = re.compile(
     r"(^|[._])(skip|skipif|skipIf|skipUnless|xfail|expectedFailure|skipTest|importorskip|SkipTest)$"

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from agentq.core.tests_shape import EXACT, HARDLY, NOTHING, PARTLY, WEAK, Case, Check, Shape
-from agentq.core.tokens import Tokens, elements, tokens
+from agentq.core.honesty.shape import EXACT, HARDLY, NOTHING, PARTLY, WEAK, Case, Check, Shape
+from agentq.core.honesty.tokens import Tokens, elements, tokens
 
 _MARKS = re.compile(
     r"@(Test|ParameterizedTest|RepeatedTest|TestFactory)\b|\[(Fact|Theory|Test|TestMethod|TestCase)\b"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from agentq.core.script_checks import checks, dead
-from agentq.core.tests_shape import Case, Shape, Unreadable
-from agentq.core.tokens import Tokens, elements, tokens
+from agentq.core.honesty.script_checks import checks, dead
+from agentq.core.honesty.shape import Case, Shape, Unreadable
+from agentq.core.honesty.tokens import Tokens, elements, tokens
 
 _GROUPS = {"describe", "context", "suite", "xdescribe", "fdescribe", "xcontext"}
 _TESTS = {"it", "test", "specify", "xit", "fit", "xtest", "ftest", "xspecify"}

@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentq.core.tests_difference import common, deeds, difference, is_less, rank_beside, similar, words
-from agentq.core.tests_shape import NOTHING, PARTLY, Case, Check, Unreadable, checks_of
+from agentq.core.honesty.difference import common, deeds, difference, is_less, rank_beside, similar, words
+from agentq.core.honesty.shape import NOTHING, PARTLY, Case, Check, Unreadable, checks_of
 from agentq.core.text import clean, plural
 
 SAME_TEST = 0.6  # share of words that two tests have in common which are one test under two names

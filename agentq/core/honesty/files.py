@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Sequence
 
+from agentq.core.honesty.braces import read_braced
+from agentq.core.honesty.python import read_python
+from agentq.core.honesty.ruby import read_ruby
+from agentq.core.honesty.script import read_script
+from agentq.core.honesty.shape import Shape
 from agentq.core.paths import matches_any
-from agentq.core.tests_braces import read_braced
-from agentq.core.tests_python import read_python
-from agentq.core.tests_ruby import read_ruby
-from agentq.core.tests_script import read_script
-from agentq.core.tests_shape import Shape
 
 # What runners find by themselves.
 _RUN = re.compile(

@@ -2,7 +2,7 @@
 
 import re
 
-from agentq.core.tests_shape import PARTLY, Case, Check, Shape
+from agentq.core.honesty.shape import PARTLY, Case, Check, Shape
 
 _TEST = re.compile(
     r"\s*(?:async\s+)?(?:def\s+(test\w*)|(?:x?it|x?test|specify)(\.\w+)?\s*\(\s*['\"`](.*?)['\"`]"

@@ -7,11 +7,11 @@ change, and a file has at most MAX_BYTES.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from agentq.core.tests_compare import Comparison, Side, Version, Weakening
-from agentq.core.tests_files import is_golden, is_other, is_run, is_test, reader_of
-from agentq.core.tests_plain import read_plain
-from agentq.core.tests_settings import weaker_settings
-from agentq.core.tests_shape import MAX_BYTES, Shape, Unreadable
+from agentq.core.honesty.compare import Comparison, Side, Version, Weakening
+from agentq.core.honesty.files import is_golden, is_other, is_run, is_test, reader_of
+from agentq.core.honesty.plain import read_plain
+from agentq.core.honesty.settings import weaker_settings
+from agentq.core.honesty.shape import MAX_BYTES, Shape, Unreadable
 from agentq.core.text import clean
 
 
