@@ -94,6 +94,7 @@ def _ask(
 
     def ask(prompt: str) -> str:
         from agentq.agent.failure import ApiError
+        from agentq.agent.limits import LimitReached
         from agentq.agent.question import answer
 
         owner = process.identity(os.getpid()) or ""
@@ -109,6 +110,9 @@ def _ask(
             return text
         except ApiError as error:
             cause, resets_at = error.cause, error.resets_at
+            raise ExternalError(error.message) from None
+        except LimitReached as error:
+            cause = "network"
             raise ExternalError(error.message) from None
         finally:
             desk.done(found, cause, resets_at=resets_at)

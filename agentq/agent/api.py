@@ -14,7 +14,9 @@ from agentq.agent import failure
 from agentq.agent.failure import ApiError
 from agentq.agent.job import Job
 from agentq.agent.limits import Meter
+from agentq.agent.paid import Paid
 from agentq.agent.stream import Answer, Builder
+from agentq.agent.talk import size
 
 if TYPE_CHECKING:
     import anthropic
@@ -43,17 +45,26 @@ class Api:
         self._job, self._meter, self._hear, self._sleep = job, meter, hear, sleep
         # While a stream is read, the SDK passes on the errors of its HTTP library.
         self._sdk, self._broken = anthropic, (anthropic.APIConnectionError, httpx2.HTTPError, httpx2.StreamError)
-        url = (job.base_url or ANTHROPIC).rstrip("/").removesuffix("/v1")
+        url = _base(job.base_url)
         self.caches = job.cache if job.cache is not None else url == ANTHROPIC
         self._windows: dict[str, dict[str, Any]] = {}
-        self._client = anthropic.Anthropic(
-            # A server without keys still needs a header that is one.
-            api_key=key or "none", base_url=url, max_retries=0, open_telemetry=False,
-            default_headers={"anthropic-version": VERSION},
-        )  # fmt: skip
+        self._key, self._clients = key, dict[str, anthropic.Anthropic]()
+        self._client = self._at(url)
+        self._paid = Paid(job.account, meter.left)
 
     def close(self) -> None:
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
+
+    def _at(self, url: str) -> "anthropic.Anthropic":
+        """The client of one server: the servers of a bucket share the load."""
+        if url not in self._clients:
+            self._clients[url] = self._sdk.Anthropic(
+                # A server without keys still needs a header that is one.
+                api_key=self._key or "none", base_url=url, max_retries=0, open_telemetry=False,
+                default_headers={"anthropic-version": VERSION},
+            )  # fmt: skip
+        return self._clients[url]
 
     def window(self) -> int:
         """Tokens of context the model takes: as told, as the server says, or what is usual."""
@@ -103,21 +114,23 @@ class Api:
 
     def _once(self, body: Mapping[str, Any]) -> Answer:
         builder = Builder()
-        try:
-            self._request(body, builder)
-        finally:
-            # What broke off was paid for, too.
-            self._meter.add(builder.usage)
-        answer = builder.answer()
-        if answer is None:
-            raise ApiError("network", "the answer broke off")
+        with self._paid.request(_about(body)) as sent:
+            try:
+                self._request(self._at(_base(sent.server)) if sent.server else self._client, body, builder)
+            finally:
+                # What broke off was paid for, too.
+                self._meter.add(builder.usage)
+                sent.usage, sent.model = builder.usage, self._job.model
+            answer = builder.answer()
+            if answer is None:
+                raise ApiError("network", "the answer broke off")
         return answer
 
-    def _request(self, body: Mapping[str, Any], builder: Builder) -> None:
+    def _request(self, client: "anthropic.Anthropic", body: Mapping[str, Any], builder: Builder) -> None:
         idle = max(0.05, min(self._job.idle, self._meter.left()))
         timeout = self._sdk.Timeout(idle, connect=min(CONNECT, idle))
         try:
-            with self._client.messages.with_streaming_response.create(
+            with client.messages.with_streaming_response.create(
                 model=self._job.model, stream=True, timeout=timeout, **body
             ) as response:
                 self._look(response.headers)
@@ -161,6 +174,15 @@ class Api:
             if self._windows.get(window["name"]) != window:
                 self._windows[window["name"]] = window
                 self._hear(window)
+
+
+def _base(url: str) -> str:
+    return (url or ANTHROPIC).rstrip("/").removesuffix("/v1")
+
+
+def _about(body: Mapping[str, Any]) -> int:
+    """Tokens of a prompt, about."""
+    return size(body["messages"])
 
 
 def _fed(take: Callable[[dict[str, Any]], None], event: dict[str, Any]) -> None:

@@ -22,7 +22,8 @@ class Job:
     ask the server. context_budget: tokens after which to compact early, 0: none. seconds, turns, tokens, cost:
     limits, 0 is none; cost in US dollars by `price`. max_tokens: of one answer. retries: of one request;
     retry_cap: seconds the server may let it wait. idle: seconds without a byte of an answer. cache: whether to
-    mark what the server may cache; None: only for Anthropic's own."""
+    mark what the server may cache; None: only for Anthropic's own. account: what
+    each request is asked of and charged to (`agentq.models.account`), '': nothing."""
 
     spec: str
     stage: str
@@ -52,6 +53,7 @@ class Job:
     idle: float = 300.0
     cache: bool | None = None
     bash_seconds: float = SECONDS_BASH
+    account: str = ""
 
 
 def load(path: Path) -> Job:

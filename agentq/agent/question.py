@@ -13,7 +13,8 @@ SECONDS = 20.0
 
 
 def answer(prompt: str, model: str, base_url: str, key: str, price: Price) -> tuple[str, Usage]:
-    """The answer, and what it took. Asks once: a route is not worth waiting for. Raises ApiError."""
+    """The answer, and what it took. Asks once: a route is not worth waiting for. Raises ApiError, and
+    LimitReached after SECONDS."""
     nowhere = Path("/dev/null")
     job = Job("", "", model, nowhere, nowhere, nowhere, base_url=base_url, seconds=SECONDS, retries=0, price=price)
     meter = Meter(job)

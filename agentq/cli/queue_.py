@@ -87,7 +87,8 @@ def add(
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
         files_modified=files_modified or None, tests_may_shrink=tests_may_shrink or None,
-        estimate_hours=estimate, context_budget=context_budget, priority=priority, tests=tests, migration=migration, kind=kind, network=network,
+        estimate_hours=estimate, context_budget=context_budget, priority=priority, tests=tests,
+        migration=migration, kind=kind, network=network,
     )  # fmt: skip
     add_spec(base.store, base.repo.root, spec_id, given)
     _report(json, spec_id, f"added '{spec_id}'")
@@ -119,7 +120,8 @@ def edit(
     given = _fields(
         title=title, description=description, spec=spec, type=type, depends_on=depends_on or None,
         files_modified=files_modified or None, tests_may_shrink=tests_may_shrink or None,
-        estimate_hours=estimate, context_budget=context_budget, priority=priority, tests=tests, migration=migration, kind=kind, network=network,
+        estimate_hours=estimate, context_budget=context_budget, priority=priority, tests=tests,
+        migration=migration, kind=kind, network=network,
     )  # fmt: skip
     base = wiring.base()
     edit_spec(base.store, spec_id, given, clear or [], base.config.overlap.additive)

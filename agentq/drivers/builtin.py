@@ -61,6 +61,7 @@ class Builtin:
     name = "builtin"
     program = sys.executable
     confines = True
+    gated = True
     folders = ()
 
     def command(self, task: AgentTask, program: str) -> list[str]:
@@ -92,7 +93,7 @@ class Builtin:
             "readable": [str(path) for path in self.readable], "reach": [list(place) for place in task.reach],
             "sandbox": self.sandbox, "window": task.brain.window, "context_budget": task.context_budget,
             "seconds": limits.timeout, "turns": limits.turns, "tokens": limits.tokens, "cost": limits.cost,
-            "price": asdict(self.price(task.brain)), **self.options,
+            "price": asdict(self.price(task.brain)), "account": task.account, **self.options,
         }  # fmt: skip
 
     def env(self, task: AgentTask) -> dict[str, str]:

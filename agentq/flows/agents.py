@@ -144,7 +144,9 @@ def _once(session: Session, task: AgentTask, chosen: Chosen) -> tuple[AgentResul
         turns=result.turns, session=result.session, driver=tier.driver or services.config.agent.driver,
         tier=tier.name, denied=list(result.denied),
     )  # fmt: skip
-    return result, bill.over if result.cause == "budget" else None
+    if result.cause != "budget":
+        return result, None
+    return result, bill.over or services.thinking.chooser.full(chosen)
 
 
 @dataclass

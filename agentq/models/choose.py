@@ -94,6 +94,14 @@ class Chooser:
         ]
         return min((max(1, line.total - line.in_use) / NANO for line in lines), default=0.0)
 
+    def full(self, chosen: Chosen) -> Denied | None:
+        """The budget that has no room for another run like this one."""
+        again = self.ledger.reserve(chosen.reservation.want)
+        if isinstance(again, Denied):
+            return again
+        self.ledger.settle(again)
+        return None
+
     def _ask(
         self, tier: Tier, want: Want, why: str, pace: Decision
     ) -> Chosen | Over | Later | tuple[datetime | None, str]:
