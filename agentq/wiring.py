@@ -191,6 +191,7 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
 
     repo, config = made.repo, made.config
     root = made.workspaces
+    around = wiring_agents.Around(root / "mirror.git", repo.root)
     mirror = Mirror(
         root / "mirror.git", remote_url(repo, config), config.trunk.branch,
         network_config(repo.root, os.environ), config.trunk.push_timeout_seconds,
@@ -200,11 +201,12 @@ def services(made: "Base", observer: "Observer | None" = None, stops: Stops | No
     return Services(
         repo=repo, config=config, store=made.store, runs=made.runs, mirror=mirror,
         workspaces=Workspaces(root, mirror), databases=databases(repo, config, root, background=True),
-        driver=wiring_agents.driver(config, readable=(root / "mirror.git",)),
-        thinking=wiring_agents.thinking(config, root, book_file()), clock=SystemClock(),
+        driver=wiring_agents.driver(config, "", around),
+        thinking=wiring_agents.thinking(config, root.name, book_file(), around), clock=SystemClock(),
         owner=process.identity(os.getpid()) or "", identity=_identity(repo),
         observer=observer or silent, stop=stops or (lambda: None), machines=machines(made),
         secrets=known_values(os.environ), unwalled=wiring_agents.unwalled(config),
+        wall=wiring_agents.wall(config, around),
     )  # fmt: skip
 
 

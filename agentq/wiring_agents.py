@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from agentq.core.spec import Spec
     from agentq.drivers.base import AgentTask, Driver
     from agentq.drivers.runner import Wrap
-    from agentq.flows.services import Thinking
+    from agentq.flows.services import Thinking, Wall
     from agentq.models.choose import Chooser
     from agentq.sandbox import Sandbox
 
@@ -52,8 +53,8 @@ def chooser(config: Config, book: Path) -> "Chooser":
     )
 
 
-def thinking(config: Config, root: Path, book: Path) -> "Thinking":
-    """Which model does what, and at what price. root: the folder of the workspaces; book: the host's file."""
+def thinking(config: Config, repo: str, book: Path, around: "Around") -> "Thinking":
+    """Which model does what, and at what price. repo: its name in the book, the host's file."""
     from agentq.core.models import Models
     from agentq.flows.services import Thinking
     from agentq.models.choose import plain
@@ -68,7 +69,7 @@ def thinking(config: Config, root: Path, book: Path) -> "Thinking":
         from agentq.models import router
 
         hints = Hints(entry.files_modified, entry.depends_on, entry.estimate_hours or 0.0)
-        ask = _ask(models, desk, key, root.name, entry) if models.asked else None
+        ask = _ask(models, desk, key, repo, entry) if models.asked else None
         found = router.route(text, models, type=entry.type, kind=entry.kind, hints=hints, ask=ask)
         chain = tuple(models.tiers[name] for name in found.tiers) or (alone,)
         return chain, "; ".join(found.reasons)
@@ -78,7 +79,7 @@ def thinking(config: Config, root: Path, book: Path) -> "Thinking":
 
     def chosen(tier: "Tier") -> "Driver | None":
         same = tier.driver in ("", config.agent.driver)
-        return None if same else driver(config, tier.driver, (root / "mirror.git",))
+        return None if same else driver(config, tier.driver, around)
 
     return Thinking(desk, models, route, chosen, key)
 
@@ -128,9 +129,18 @@ _DRIVERS = {
 }  # fmt: skip
 
 
-def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "Driver":
-    """The driver `name`, or the configured one. readable: what its agents must see, wherever it lies. Raises
-    UserError for one that is not there, Refused where a sandbox is required and there is none."""
+@dataclass(frozen=True)
+class Around:
+    """What is beside a workspace: the mirror it borrows objects from, which its agents must see, and the person's
+    checkout, whose settings with secrets they do not."""
+
+    mirror: Path
+    checkout: Path
+
+
+def driver(config: Config, name: str = "", around: Around | None = None) -> "Driver":
+    """The driver `name`, or the configured one. around: None to look at it only. Raises UserError for one that is
+    not there, Refused where a sandbox is required and there is none."""
     from agentq.drivers.command import CommandDriver
     from agentq.drivers.runner import AgentProgram
     from agentq.sandbox import find
@@ -138,39 +148,71 @@ def driver(config: Config, name: str = "", readable: tuple[Path, ...] = ()) -> "
     name = name or config.agent.driver
     made = _load(_DRIVERS.get(name, name))
     sandbox, allow = find(config.sandbox.use), config.agent.env  # type: ignore[arg-type]
-    whole = _walls(config, sandbox, readable, tools=False)
+    whole = _walls(config, sandbox, around, tools=False)
     if made is CommandDriver:
         return CommandDriver(config.agent.command, allow, wrap=whole)
     chosen: Any
     if name == "builtin":
-        chosen = _builtin(config, made)
+        chosen = _builtin(config, made, around)
     elif name == "claude":
-        tools = _walls(config, sandbox, readable, tools=True) if sandbox.mode == "bwrap" else None
+        tools = _walls(config, sandbox, around, tools=True) if sandbox.mode == "bwrap" else None
         chosen = made(tools=tools, own=sys.platform == "darwin" and config.sandbox.use != "off")
     else:
         chosen = made()
     return chosen if hasattr(chosen, "run") else AgentProgram(chosen, allow, wrap=whole)
 
 
-def _walls(config: Config, sandbox: "Sandbox", readable: tuple[Path, ...], *, tools: bool) -> "Wrap":
+def _walls(config: Config, sandbox: "Sandbox", around: Around | None, *, tools: bool) -> "Wrap":
     """Puts commands into the sandbox: those of an agent's tools, which have no network unless the spec allows it,
     or an agent as a whole, which thinks over it."""
     from agentq.sandbox import Walls
 
-    writable, seen = _folders(config, "writable"), (*readable, *_folders(config, "readable"))
+    writable, seen = _folders(config, "writable"), _folders(config, "readable")
+    if around:
+        seen = (*seen, around.mirror)
 
     def wrap(command: list[str], task: "AgentTask", folders: tuple[Path, ...]) -> list[str]:
         walls = Walls(
             task.workspace, (*folders, *writable, *task.writable), (*seen, task.prompt_file),
-            network=task.network or not tools, reach=task.reach,
+            network=task.network or not tools, reach=task.reach, hidden=_hidden(around),
         )  # fmt: skip
         return sandbox.wrap(command, walls)
 
     return wrap
 
 
+def _hidden(around: Around | None) -> tuple[Path, ...]:
+    from agentq import hiding
+
+    return hiding.of_checkout(around.checkout) if around else ()
+
+
 def _folders(config: Config, name: str) -> tuple[Path, ...]:
     return tuple(Path(folder).expanduser() for folder in getattr(config.sandbox, name))
+
+
+# Caches of package managers and compilers, which every build writes.
+_CACHES = (
+    "~/.cache", "~/.npm", "~/.cargo/registry", "~/.cargo/git", "~/go/pkg", "~/.gradle/caches", "~/.m2/repository",
+    "~/.local/share/pnpm", "~/.yarn", "~/.bun/install", "~/.nuget/packages",
+)  # fmt: skip
+
+
+def wall(config: Config, around: Around) -> "Wall":
+    """Puts the project's own commands, where they run what agents wrote, into the sandbox: files are walled, the
+    network is theirs."""
+    from agentq.sandbox import Sandbox, Walls, find
+
+    off = config.sandbox.commands == "off"
+    sandbox = Sandbox("none") if off else find(config.sandbox.use)  # type: ignore[arg-type]
+    writable = (*_folders(config, "writable"), *(Path(folder).expanduser() for folder in _CACHES))
+    seen = (*_folders(config, "readable"), around.mirror)
+
+    def put(command: list[str], cwd: Path, folders: tuple[Path, ...]) -> list[str]:
+        walls = Walls(cwd, (*writable, *folders), seen, network=True, hidden=_hidden(around))
+        return sandbox.wrap(command, walls)
+
+    return put
 
 
 def unwalled(config: Config) -> str:
@@ -180,12 +222,13 @@ def unwalled(config: Config) -> str:
     return "" if config.sandbox.use == "off" else find(config.sandbox.use).warning  # type: ignore[arg-type]
 
 
-def _builtin(config: Config, made: Any) -> Any:
+def _builtin(config: Config, made: Any, around: Around | None) -> Any:
     """The built-in agent knows prices and walls: its tools are in the sandbox, it itself is not."""
     tiers = list(config.models.tiers.values()) if config.models else []
     return made(
         price=lambda brain: next((tier.price for tier in tiers if tier.model == brain.model), Price()),
         sandbox=config.sandbox.use, writable=_folders(config, "writable"), readable=_folders(config, "readable"),
+        hidden=_hidden(around),
     )  # fmt: skip
 
 

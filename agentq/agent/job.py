@@ -18,7 +18,7 @@ class Job:
 
     trajectory: file that takes the conversation; scratch: file for a command's output while it runs. session: path
     of the trajectory of a conversation to go on with. keep: what no compaction may lose. network, writable,
-    readable, reach: as in `agentq.sandbox.Walls`; sandbox: auto, required or off. window: tokens of context, 0:
+    readable, hidden, reach: as in `agentq.sandbox.Walls`; sandbox: auto, required or off. window: tokens of context, 0:
     ask the server. context_budget: tokens after which to compact early, 0: none. seconds, turns, tokens, cost:
     limits, 0 is none; cost in US dollars by `price`. max_tokens: of one answer. retries: of one request;
     retry_cap: seconds the server may let it wait. idle: seconds without a byte of an answer. cache: whether to
@@ -38,6 +38,7 @@ class Job:
     network: bool = False
     writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
     reach: tuple[tuple[str, int], ...] = ()
     sandbox: str = "auto"
     window: int = 0
@@ -76,7 +77,7 @@ def parse(found: Mapping[str, Any]) -> Job:
     for name in ("prompt", "workspace", "trajectory", "scratch"):
         if name in given:
             given[name] = Path(given[name])
-    for name in ("writable", "readable"):
+    for name in ("writable", "readable", "hidden"):
         given[name] = tuple(Path(one) for one in given.get(name, ()))
     given["reach"] = tuple((str(host), int(port)) for host, port in given.get("reach", ()))
     given["price"] = Price(**given.get("price", {}))

@@ -84,9 +84,7 @@ def _run(
     past = trajectories.load(Path(job.session)) if job.session else Past()
     memory = Memory(**past.memory) if past.memory else Memory(job.spec, job.stage)
     memory.spec, memory.stage, memory.keep = job.spec, job.stage, job.keep
-    walls = sandbox.Walls(
-        workspace=job.workspace, writable=job.writable, readable=job.readable, network=job.network, reach=job.reach
-    )
+    walls = sandbox.Walls(job.workspace, job.writable, job.readable, job.network, job.reach, job.hidden)
     box = sandbox.find(job.sandbox)  # type: ignore[arg-type]
     files = Files(job.workspace, [one for one in job.writable if one.is_dir()])
     shell = Shell(

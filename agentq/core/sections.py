@@ -101,6 +101,10 @@ class Sandbox:
     network: Annotated[
         str, About("Whether tools may use the network; a spec may say so itself.", choices=SWITCH)
     ] = "off"
+    commands: Annotated[
+        str,
+        About("Whether commands that run what agents wrote are walled, too; with the network.", choices=SWITCH),
+    ] = "on"
     writable: Annotated[Texts, About("Further folders that agents may write.", check=_FOLDER)] = ()
     readable: Annotated[Texts, About("Hidden folders that agents may read.", check=_FOLDER)] = ()
 

@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from agentq.core.finding import Finding
 
 EMPTY = "empty"
+_PORTS = {"postgres": 5432, "postgresql": 5432, "mysql": 3306, "mariadb": 3306, "redis": 6379}
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,19 @@ class Databases(Protocol):
 def command_key(command_id: str) -> str:
     """12 hex digits that stand for a command in names, which are never built from the text itself."""
     return sha256(command_id.encode()).hexdigest()[:12]
+
+
+def places(branch: Branch) -> tuple[tuple[Path, ...], tuple[tuple[str, int], ...]]:
+    """(folders, addresses) an agent needs for its database branch: where its files or its socket are, or where it
+    listens."""
+    if branch.folder is not None:
+        return (branch.folder,), ()
+    try:
+        url = urlsplit(branch.url)
+        host = unquote(parse_qs(url.query).get("host", [url.hostname or ""])[0])
+        port = url.port or _PORTS.get(url.scheme.partition("+")[0], 0)
+    except ValueError:
+        return (), ()
+    if host.startswith("/"):
+        return (Path(host),), ()
+    return (), (((host, port),) if host and port else ())

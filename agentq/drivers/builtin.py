@@ -56,6 +56,7 @@ class Builtin:
     sandbox: Use = "auto"
     writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     name = "builtin"
@@ -90,7 +91,8 @@ class Builtin:
             "prompt": str(task.prompt_file.absolute()), "workspace": str(task.workspace.absolute()),
             "trajectory": str(trajectory), "session": task.session, "keep": task.keep, "network": task.network,
             "writable": [str(path) for path in (*task.writable, *self.writable)],
-            "readable": [str(path) for path in self.readable], "reach": [list(place) for place in task.reach],
+            "readable": [str(path) for path in self.readable],
+            "hidden": [str(path) for path in self.hidden], "reach": [list(place) for place in task.reach],
             "sandbox": self.sandbox, "window": task.brain.window, "context_budget": task.context_budget,
             "seconds": limits.timeout, "turns": limits.turns, "tokens": limits.tokens, "cost": limits.cost,
             "price": asdict(self.price(task.brain)), "account": task.account, **self.options,

@@ -8,15 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from agentq.core.budget import Denied
 from agentq.core.lifecycle import Stage
 from agentq.core.models import Tier
 from agentq.core.text import one_line
 from agentq.core.usage import Usage
-from agentq.databases.base import Branch
+from agentq.databases.base import Branch, places
 from agentq.drivers.base import (
     AgentResult,
     AgentTask,
@@ -39,7 +37,6 @@ from agentq.trunk.mirror import Change
 
 LEAST_TIME = 60.0  # s an agent gets that takes over when the time of its stage is nearly over
 LOOK = 30.0  # s between looks at whether a model is free again
-_PORTS = {"postgres": 5432, "postgresql": 5432, "mysql": 3306, "mariadb": 3306, "redis": 6379}
 
 
 def run_agent(
@@ -300,19 +297,3 @@ def _keep(session: Session, stage: Stage) -> str:
         f"You work on spec {entry.id} ({entry.title}), stage {stage}. When your context is compacted, keep: the "
         "spec id, the current task, which tests pass and which fail, files modified, decisions made and why."
     )
-
-
-def places(branch: Branch) -> tuple[tuple[Path, ...], tuple[tuple[str, int], ...]]:
-    """(folders, addresses) an agent needs for its database branch: where its files or its socket are, or where it
-    listens."""
-    if branch.folder is not None:
-        return (branch.folder,), ()
-    try:
-        url = urlsplit(branch.url)
-        host = unquote(parse_qs(url.query).get("host", [url.hostname or ""])[0])
-        port = url.port or _PORTS.get(url.scheme.partition("+")[0], 0)
-    except ValueError:
-        return (), ()
-    if host.startswith("/"):
-        return (Path(host),), ()
-    return (), (((host, port),) if host and port else ())

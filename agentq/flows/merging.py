@@ -171,7 +171,7 @@ def _carry_out(
     stops: list[Interrupted] = []
 
     def run(command: str) -> int:
-        ended = session.command(command, checkout, "resolve", {})
+        ended = session.command(command, checkout, "resolve", {}, walled=False)
         if ended.kind == "stopped":
             stops.append(Interrupted("stopped while a conflict was resolved"))
         return (ended.returncode or 0) if ended.kind == "exited" else 1

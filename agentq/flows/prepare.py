@@ -52,7 +52,7 @@ def _save_foreign(session: Session, trunk: str) -> None:
 def _before_rebase(session: Session) -> Failed | None:
     """Stop what holds the index lock, then wait for it (mission row T12)."""
     for command in session.rules.commands.before_rebase:
-        session.command(command, session.workspace, "before-rebase", {})
+        session.command(command, session.workspace, "before-rebase", {}, walled=False)
     if wait_for_index_lock(session.workspace):
         return None
     return Failed(

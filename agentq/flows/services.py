@@ -68,6 +68,10 @@ class Thinking:
         return self.models.buckets.get(tier.bucket) or Bucket(tier.bucket, protocol="")
 
 
+# Puts a command that runs what agents wrote into the sandbox: command, working directory, folders it may write.
+Wall = Callable[[list[str], Path, tuple[Path, ...]], list[str]]
+
+
 @dataclass
 class Services:
     """`stop` returns why work should end now, or None; `owner` is this process's identity. `machines` is None
@@ -91,6 +95,7 @@ class Services:
     machines: "Machines | None" = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     unwalled: str = ""
+    wall: Wall = lambda command, _cwd, _folders: command
 
     @property
     def lease_ttl(self) -> timedelta:

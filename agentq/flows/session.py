@@ -22,8 +22,8 @@ from agentq.core.models import Tier
 from agentq.core.queue import Transition
 from agentq.core.spec import InProgress, Queue
 from agentq.core.text import clean, one_line
-from agentq.databases.base import Branch
-from agentq.errors import GitError, Stale
+from agentq.databases.base import Branch, places
+from agentq.errors import ExternalError, GitError, Stale
 from agentq.flows import wip
 from agentq.flows.outcome import Failed, Interrupted
 from agentq.flows.services import Evidence, Services
@@ -31,13 +31,15 @@ from agentq.store.runs import Live
 from agentq.trunk import folder
 from agentq.trunk.mirror import RESOLVED_TRAILER, Trunk, Work
 
+WALLS_FAILED = 125  # exit status of `agentq.sandbox`
 _NUMBERS = itertools.count(1)
 
 
 @dataclass
 class Session:
     """`work`: what its stages proved; `remote`: what of it is on the remote, where machines share the queue;
-    `routed`: the tiers for all its stages, and why, once that was asked."""
+    `branches`: the database branches in use; `routed`: the tiers for all its stages, and why, once that was asked.
+    """
 
     services: Services
     entry: InProgress
@@ -47,6 +49,7 @@ class Session:
     work: dict[str, Work] = field(default_factory=dict)
     remote: dict[str, str] = field(default_factory=dict)
     began: float = 0.0
+    branches: list[Branch] = field(default_factory=list)
     routed: "tuple[tuple[Tier, ...], str] | None" = None
 
     @property
@@ -179,18 +182,31 @@ class Session:
     # ------------------------------------------------------------ commands
 
     def command(
-        self, command: str, cwd: Path, name: str, env: dict[str, str], timeout: float = 0
+        self, command: str, cwd: Path, name: str, env: dict[str, str], timeout: float = 0, *, walled: bool = True
     ) -> process.Outcome:
-        """Run one of the project's own commands with its output in a log of its own."""
+        """Run one of the project's own commands with its output in a log of its own. walled: it may run what an
+        agent wrote."""
+        line = process.shell(command)
+        if walled:
+            line = self.services.wall(line, cwd, self._folders(env))
         log = self.evidence.log(name)
         self.say("command", command=command, log=str(log))
         minutes = self.rules.commands.timeout_minutes
         marked = {**self.environment(env), "CI": "true"}
-        return process.run(
-            process.shell(command), cwd=cwd, env=process.clean_env(self._allowed(), marked), output=log,
+        outcome = process.run(
+            line, cwd=cwd, env=process.clean_env(self._allowed(), marked), output=log,
             marker=self.live.marker, timeout=timeout or minutes * 60, stop=self.services.stop,
             secrets=(*self.services.secrets, *redact.passwords(env.values())),
         )  # fmt: skip
+        if line != process.shell(command) and outcome.returncode == WALLS_FAILED:
+            # Nothing ran: that must not be taken for a test that fails.
+            raise ExternalError(f"the sandbox could not be made: {self.last_words(outcome)}", "'agentq doctor'")
+        return outcome
+
+    def _folders(self, env: Mapping[str, str]) -> tuple[Path, ...]:
+        """Where the files of the database branch are that `env` names."""
+        mine = [branch for branch in self.branches if branch.env and branch.env.items() <= env.items()]
+        return tuple(folder for branch in mine for folder in places(branch)[0])
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """What agents and commands of this run are told: the database branch, who they are, how many test
@@ -232,18 +248,19 @@ class Session:
         if not always and mark.is_file() and mark.read_text(errors="replace") == state:
             return None
         mark.unlink(missing_ok=True)
-        failed = self.ready(rules.setup, "set-up command", workspace, log, env)
+        # It installs what the project depends on: caches, registries and their logins are its business.
+        failed = self.ready(rules.setup, "set-up command", workspace, log, env, walled=False)
         if failed is None:
             mark.write_text(state)
         return failed
 
     def ready(
-        self, command: str, what: str, workspace: Path, log: str, env: dict[str, str]
+        self, command: str, what: str, workspace: Path, log: str, env: dict[str, str], *, walled: bool = True
     ) -> Failed | Interrupted | None:
         """Run one of the commands that come before the tests, if there is one."""
         if not command:
             return None
-        outcome = self.command(command, workspace, log, env)
+        outcome = self.command(command, workspace, log, env, walled=walled)
         if outcome.kind == "stopped":
             return Interrupted(f"stopped during its {what}")
         if outcome.kind == "exited" and not outcome.returncode:
@@ -270,8 +287,10 @@ class Session:
                     warm=branch.warm,
                     seconds=seconds,
                 )
+            self.branches.append(branch)
             yield branch
         finally:
+            self.branches = [one for one in self.branches if one is not branch]
             with suppress(Exception):  # the reaper takes what is left; a stage never fails for this
                 services.databases.release(branch.id)
 

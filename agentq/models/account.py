@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def handed(
     """The account of one run, for `Account`."""
     return json.dumps({
         "book": str(book), "tier": asdict(tier), "bucket": asdict(bucket), "rules": asdict(rules),
-        "budgets": {**asdict(budgets), "type_tokens": dict(budgets.type_tokens)},
+        "budgets": asdict(replace(budgets, type_tokens=dict(budgets.type_tokens))),
         "reservation": {"id": reservation.id, "tokens": reservation.tokens, "want": asdict(reservation.want)},
     })  # fmt: skip
 

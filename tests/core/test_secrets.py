@@ -225,12 +225,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_takes_a_bounded_time(name: str) -> None:
-    """One line of four million characters; twice as many take about twice as long."""
+    """One line of a million characters."""
     piece = HOSTILE[name]
-    text = (piece * (4_000_000 // len(piece) + 1))[:4_000_000]
+    text = (piece * (1_000_000 // len(piece) + 1))[:1_000_000]
     begin = time.perf_counter()
     scan(text)
-    assert time.perf_counter() - begin < 20
+    assert time.perf_counter() - begin < 5
 
 
 def test_findings_are_bounded() -> None:
@@ -266,7 +266,7 @@ def test_how_often_it_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = [
         file for file in files if file.suffix in (".py", ".js", ".json", ".toml", ".txt", ".sh", ".sql", ".cfg")
     ]
-    chosen = chosen if FULL else chosen[:: max(1, len(chosen) // 2000)]
+    chosen = chosen if FULL else chosen[:: max(1, len(chosen) // 800)]
     found, size, begin = [], 0, time.perf_counter()
     for file in chosen:
         data = file.read_bytes()
