@@ -16,14 +16,15 @@ SECONDS_BASH = 600.0
 class Job:
     """The names are those of the file; every field but the first six may be missing there.
 
-    trajectory: file that takes the conversation; scratch: file for a command's output while it runs. session: path
-    of the trajectory of a conversation to go on with. keep: what no compaction may lose. network, writable,
-    readable, hidden, reach: as in `agentq.sandbox.Walls`; sandbox: auto, required or off. window: tokens of context, 0:
-    ask the server. context_budget: tokens after which to compact early, 0: none. seconds, turns, tokens, cost:
-    limits, 0 is none; cost in US dollars by `price`. max_tokens: of one answer. retries: of one request;
-    retry_cap: seconds the server may let it wait. idle: seconds without a byte of an answer. cache: whether to
-    mark what the server may cache; None: only for Anthropic's own. account: what
-    each request is asked of and charged to (`agentq.models.account`), '': nothing."""
+    trajectory: file that takes the conversation; scratch: file for a command's output while it runs. session:
+    path of the trajectory of a conversation to go on with. keep: what no compaction may lose. network,
+    writable, readable, hidden, reach: as in `agentq.sandbox.Walls`; sandbox: auto, required or off. window:
+    tokens of context, 0: ask the server. context_budget: tokens after which to compact early, 0: none. seconds,
+    turns, tokens, cost: limits, 0 is none; cost in US dollars by `price`. max_tokens: of one answer. retries:
+    of one request; retry_cap: seconds the server may let it wait. idle: seconds without a byte of an answer.
+    cache: whether to mark what the server may cache; None: only for Anthropic's own. account: what each request
+    is asked of and charged to (`agentq.models.account`), '': nothing.
+    """
 
     spec: str
     stage: str
