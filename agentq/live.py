@@ -20,7 +20,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from agentq.core.text import clean, one_line
+from agentq.core.text import clean, dollars, one_line
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -168,7 +168,7 @@ def _by(data: dict[str, Any]) -> str:
 
 def _took(data: dict[str, Any]) -> str:
     tokens = f", {data['tokens']:,} tokens" if data.get("tokens") else ""
-    return f"{data['seconds']} s{tokens}" + (f", ${data['cost']:.2f}" if data.get("cost") else "")
+    return f"{data['seconds']} s{tokens}" + (f", {dollars(data['cost'])}" if data.get("cost") else "")
 
 
 def _behind(before: int) -> str:

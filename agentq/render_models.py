@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.text import Text
 
-from agentq.core.text import ago, hours, plural
+from agentq.core.text import ago, dollars, hours, plural
 from agentq.live import console
 from agentq.render import grid, paragraph, show_table
 
-BAR = 10
+BAR = 8
 
 
 def budget(lines: Sequence[Any], windows: Mapping[str, Sequence[Any]], asleep: Sequence[Any]) -> None:
@@ -43,13 +43,13 @@ def cost(by: str, sums: Sequence[Any]) -> None:
         paragraph(out, "No agent has told what it used yet.")
         return
     most = max((one.dollars for one in sums), default=0.0)
-    table = grid((by.upper(), 24), ("REQUESTS", 8), ("INPUT", 10), ("OUTPUT", 9), ("CACHED", 11), ("COST", 9))
+    table = grid((by.upper(), 18), ("CALLS", 6), ("INPUT", 9), ("OUTPUT", 8), ("CACHED", 10), ("COST", 8))
     _right(table)
     table.add_column("", width=BAR, no_wrap=True)
     for one in (*sorted(sums, key=lambda one: (-one.dollars, one.name)), *_total(sums)):
         usage = one.usage
         numbers = [f"{one.requests:,}", f"{usage.input:,}", f"{usage.output:,}",
-                   f"{usage.cache_read + usage.cache_write:,}", f"${one.dollars:,.2f}"]  # fmt: skip
+                   f"{usage.cache_read + usage.cache_write:,}", dollars(one.dollars)]  # fmt: skip
         bar = "█" * round(BAR * one.dollars / most) if most and one in sums else ""
         table.add_row(one.name or "-", *(Text(text, justify="right") for text in numbers), bar)
     show_table(out, table)

@@ -40,6 +40,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def dollars(value: float) -> str:
+    """Cents, and of less than ten cents what matters: `$1,234.50`, `$0.0024`."""
+    return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:.4f}"
+
+
 def ago(seconds: float) -> str:
     """How long since, as a person says it: 12 → '12 s ago', 150 → '2 min ago', 9000 → '2.5 h ago'."""
     return f"{seconds:.0f} s ago" if seconds < 59.5 else f"{hours(seconds / 3600)} ago"
