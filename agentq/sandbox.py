@@ -252,8 +252,8 @@ def _open(folder: Path) -> bool:
 
 
 def _runtime(command: Sequence[str]) -> Iterator[Path]:
-    """The relay and the program itself: they must be seen wherever they are installed."""
-    yield from (_RELAY, Path(sys.executable), Path(sys.prefix), Path(sys.base_prefix))
+    """agentq, its relay among it, and the program itself: they must be seen wherever they are installed."""
+    yield from (_RELAY.parent, Path(sys.executable), Path(sys.prefix), Path(sys.base_prefix))
     program = shutil.which(command[0]) if command else None
     if program:
         yield from (Path(program).absolute(), Path(program).resolve())

@@ -172,8 +172,10 @@ def _walls(config: Config, sandbox: "Sandbox", around: Around | None, *, tools: 
         seen = (*seen, around.mirror)
 
     def wrap(command: list[str], task: "AgentTask", folders: tuple[Path, ...]) -> list[str]:
+        # What a person's command line names is what the agent consists of, wherever it lies.
+        named = () if tools else tuple(Path(one) for one in command if one.startswith("/") and Path(one).is_file())
         walls = Walls(
-            task.workspace, (*folders, *writable, *task.writable), (*seen, task.prompt_file),
+            task.workspace, (*folders, *writable, *task.writable), (*seen, *named, task.prompt_file),
             network=task.network or not tools, reach=task.reach, hidden=_hidden(around),
         )  # fmt: skip
         return sandbox.wrap(command, walls)

@@ -141,7 +141,8 @@ def test_why_not(made, host, kind, text):
 
 
 def test_every_reason_is_asked_for_above():
-    kinds = {one.kind for one in reasons.Reason.__subclasses__()}
+    # That no model may be asked is known to `work` alone: no schedule decides it.
+    kinds = {one.kind for one in reasons.Reason.__subclasses__()} - {reasons.NoModel.kind}
     mark = next(mark for mark in test_why_not.pytestmark if mark.name == "parametrize")
     assert kinds == {row[2] for row in mark.args[1]}
 
