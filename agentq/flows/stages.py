@@ -44,7 +44,7 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
             return result
         tree = _judge(session, start, result)
     if not isinstance(tree, str):
-        return tree
+        return _charged(tree, result)
     # What the agent did to its own database proves nothing: the proof has a fresh one.
     with session.database(f"{stage}-proof", empty=empty) as branch:
         env = dict(branch.env)
@@ -54,9 +54,12 @@ def run_stage(session: Session, stage: Stage) -> StageOutcome:
         proved = proof(session, trunk, tree, env)
     if isinstance(proved, Proved):
         session.services.mirror.delete_refs(session.wip_ref)
-    if isinstance(proved, Proved | Failed):
-        return replace(proved, tokens=result.tokens, cost=result.cost or 0.0)
-    return proved
+    return _charged(proved, result)
+
+
+def _charged(outcome: StageOutcome, result: AgentResult) -> StageOutcome:
+    """An outcome with what the agent took, however its work ended."""
+    return replace(outcome, tokens=result.tokens, cost=result.cost or 0.0)
 
 
 def _save(session: Session, stage: Stage, start: str) -> None:
@@ -71,11 +74,10 @@ def _save(session: Session, stage: Stage, start: str) -> None:
 
 def _judge(session: Session, start: str, result: AgentResult) -> str | Failed | Interrupted:
     """The tree to prove, if the agent ended as one ends that is content."""
-    tokens, cost = result.tokens, result.cost or 0.0
     if result.outcome == "stopped":
-        return Interrupted(session.services.stop() or "stopped", tokens=tokens, cost=cost)
+        return Interrupted(session.services.stop() or "stopped")
     if result.outcome == "limit" and result.cause == "budget":
-        return replace(agents.over_budget(session.id, result.summary), tokens=tokens, cost=cost)
+        return agents.over_budget(session.id, result.summary)
     if result.outcome == "missing":
         raise DriverError(
             f"the agent cannot be started: {result.summary}", "check [agent] command; 'agentq doctor'"
@@ -88,7 +90,7 @@ def _judge(session: Session, start: str, result: AgentResult) -> str | Failed | 
             "limit": "reached its limit",
             "output-limit": "printed too much",
         }.get(result.outcome, f"failed (exit status {result.returncode})")
-        return Failed(f"the agent {why}{said}", f"'agentq logs {session.id}'", tokens=tokens, cost=cost)
+        return Failed(f"the agent {why}{said}", f"'agentq logs {session.id}'")
     return _committed_tree(session, start)
 
 

@@ -313,6 +313,16 @@ def test_a_conversation_can_be_gone_on_with(tmp_path: Path) -> None:
     assert project.agentq("attach", "alpha", rc=2, env=projects.environment(AGENTQ_AGENT_DRIVER="x:Y")).stderr
 
 
+def test_what_an_attempt_took_counts_however_it_ended(tmp_path: Path) -> None:
+    project = build(tmp_path / "p", estimate_hours=8)
+    for _ in range(2):
+        TURNS.append(Turn([used(1000)], works=False))  # it says that it is done and commits nothing
+    report, _ = run(project)
+    assert report.ended == "attention" and "committed nothing" in report.problem
+    entry = project.entry("alpha")
+    assert (entry["stages"]["implement"]["tokens"], entry["stages"]["implement"]["cost"]) == (2000, 0.02)
+
+
 @pytest.mark.parametrize(("cause", "word"), [("turns", "reached its limit"), ("context", "failed")])
 def test_other_limits_are_failures_of_the_attempt(tmp_path: Path, cause: str, word: str) -> None:
     project = build(tmp_path / "p")
