@@ -15,6 +15,7 @@ from agentq.errors import AgentqError, GitError
 from agentq.flows.services import Services
 from agentq.trunk import offers
 from agentq.trunk.git import Git
+from agentq.trunk.leaks import in_change
 from agentq.trunk.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def _changes(session: "Session") -> dict[str, tuple[str, str]]:
 
 def _may_leave(session: "Session", name: str, commit: str) -> bool:
     """Whether work carries no secret: what does stays on this machine."""
-    from agentq.flows import leaks  # it reads sessions, which push by this module
-
-    found = leaks.in_change(session.services.mirror, f"{commit}^", commit, session.services.secrets)
+    found = in_change(session.services.mirror, f"{commit}^", commit, session.services.secrets)
     if found:
         session.say("note", text=f"its {name} work is not pushed for other machines: {found[0]}")
     return not found
