@@ -56,6 +56,19 @@ def test_what_is_proved_and_what_is_not_is_pushed(pair: list[Host]) -> None:
     assert "Stage: implement" in one.git("log", "-1", "--format=%B", f"{WIP}/unfinished", cwd=one.hub)
 
 
+def test_work_that_carries_a_secret_stays_on_its_machine(pair: list[Host]) -> None:
+    one, _ = pair
+    run(one, last="test")
+    key = "AKIA" + "Q3EGRIS4XY5NZ7PD"
+    one.script(
+        "alpha", "implement", f'Path("half.txt").write_text("id = {key}\\n"); commit(); raise SystemExit(3)'
+    )
+    assert run(one).ended == "attention"
+    assert set(one.remote_refs(WIP)) == {f"{WIP}/test"}
+    mirror = one.workspaces / "mirror.git"
+    assert key in one.git("show", f"{WIP}:half.txt", cwd=mirror), "here it is kept"
+
+
 def test_tests_of_another_machine_are_offered_and_proved_anew(pair: list[Host]) -> None:
     one, two = pair
     one.script("alpha", "test", 'Path("checks/alpha.py").write_text("assert open(\'alpha.txt\')"); commit()')
