@@ -302,6 +302,12 @@ def _version(program: str, env: dict[str, str]) -> str:
         log = Path(folder) / "version"
         marker = f"version-{os.getpid()}-{time.monotonic_ns()}"
         outcome = process.run(
-            [program, "--version"], cwd=Path(folder), env=env, output=log, marker=marker, timeout=VERSION_LIMIT
+            [program, "--version"],
+            cwd=Path(folder),
+            env=env,
+            output=log,
+            marker=marker,
+            errors=log.with_suffix(".err"),
+            timeout=VERSION_LIMIT,
         )
         return (outcome.tail.splitlines() or [""])[0] if outcome.returncode == 0 else ""

@@ -22,7 +22,7 @@ from agentq.flows.detect import ANSWER_SECONDS
 from agentq.flows.dev import behind
 from agentq.flows.recover import recover
 from agentq.flows.services import Base
-from agentq.flows.setup import host, write_machine
+from agentq.flows.setup import host, installed, write_machine
 from agentq.repository import Repository
 from agentq.trunk.git import Git, network_config
 
@@ -76,6 +76,7 @@ def checks(wiring: Wiring, repo: Repository, patience: float = ANSWER_SECONDS) -
         lambda: _trunk(base, patience),
         lambda: _machine(wiring, base),
         lambda: _doors(wiring, base),
+        lambda: _others(wiring, base.config),
         lambda: _sandbox(base, wiring.book_problems),
         lambda: _migrations(base),
         lambda: _disk(wiring, base),
@@ -237,6 +238,18 @@ def _sandbox(base: Base, book_problems: Callable[[], list[str]]) -> Iterator[Fin
         if bucket.key_env and not os.environ.get(bucket.key_env):
             text = f"bucket '{bucket.name}': the variable {bucket.key_env} is not set"
             yield Finding("warn", text, "its tiers are left out until it is")
+
+
+def _others(wiring: Wiring, config: Config) -> Iterator[Finding]:
+    """Agents that are here and not used: nothing of theirs is bad."""
+    for name in installed(os.environ):
+        if name in _drivers(config):
+            continue
+        try:
+            for finding in _asking(wiring, config, name)():
+                yield Finding("ok", f"not used: {finding.text}")
+        except AgentqError as error:
+            yield Finding("ok", f"not used: {error.message}")
 
 
 def _migrations(base: Base) -> Iterator[Finding]:

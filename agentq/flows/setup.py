@@ -180,7 +180,14 @@ def plan(root: Path, workspaces: Path, env: Mapping[str, str], branch: str = "",
         provider, url = "postgres", f"the URL in {variable}"
     texts = {
         "agents/config.toml": config_text(
-            found, told, variable, url if provider == "sqlite" else "", provider, tool, push, installed(env)
+            found,
+            told,
+            variable,
+            url if provider == "sqlite" else "",
+            provider,
+            tool,
+            push,
+            next(iter(installed(env)), ""),
         ),
         "agents/queue.json": QUEUE_TEXT,
         "agents/queue.schema.json": schema_text(),
@@ -192,13 +199,17 @@ def plan(root: Path, workspaces: Path, env: Mapping[str, str], branch: str = "",
         _block(root, BLOCK.replace("@BRANCH@", found.branch).encode()),
     )
     where = None if found.remote else hub or root.parent / f"{root.name}-hub.git"
-    return Plan(root, found, told, url, changes, where, tuple(_notes(git, told, changes, installed(env))))
+    return Plan(
+        root, found, told, url, changes, where, tuple(_notes(git, told, changes, next(iter(installed(env)), "")))
+    )
 
 
-def installed(env: Mapping[str, str]) -> str:
-    """The first known agent on the PATH, '' for none."""
-    known = ("claude", "codex", "gemini", "opencode", "aider")
-    return next((name for name in known if shutil.which(name, path=env.get("PATH"))), "")
+AGENTS = ("claude", "codex", "gemini", "opencode", "aider")
+
+
+def installed(env: Mapping[str, str]) -> list[str]:
+    """The known agents on the PATH."""
+    return [name for name in AGENTS if shutil.which(name, path=env.get("PATH"))]
 
 
 def _notes(git: Git, told: Commands, changes: tuple[Change, ...], agent: str) -> list[str]:

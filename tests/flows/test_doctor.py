@@ -66,6 +66,18 @@ def test_a_healthy_project_has_no_problem(project: Project) -> None:
         assert words in told
 
 
+def test_agents_that_are_here_and_not_used_are_told_too(project: Project, tmp_path: Path) -> None:
+    agent = tmp_path / "bin" / "gemini"
+    agent.parent.mkdir()
+    agent.write_text("#!/bin/sh\necho 'a warning' >&2\necho 0.61.0\n")
+    agent.chmod(0o755)
+    os.environ["PATH"] = f"{agent.parent}{os.pathsep}{os.environ['PATH']}"
+    found = about(project, "not used: gemini 0.61.0 is ")
+    assert (found.level, str(agent) in found.text) == ("ok", True)
+    agent.write_text("#!/bin/sh\nexit 1\n")
+    assert about(project, "does not start").level == "ok"
+
+
 def test_looking_changes_nothing_in_the_checkout(project: Project) -> None:
     before = project.git("status", "--porcelain", "--ignored")
     head, refs = project.git("rev-parse", "HEAD"), project.git("for-each-ref")
